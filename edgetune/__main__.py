@@ -1,0 +1,4 @@
+from edgetune.cli.app import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""`edgetune benchmark`, `predict` and `verify`: what can be done with a bundle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgetune.cli.options import complete
+
+BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle", show_default=False)]
+NO_LABEL = "(no label)"  # the model is too unsure
+PROVIDERS = (
+    "CPUExecutionProvider",
+    "CUDAExecutionProvider",
+    "CoreMLExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "DmlExecutionProvider",
+)
+Threads = Annotated[int | None, typer.Option(min=1, help="threads of onnxruntime (none: the bundle's own)", show_default=False)]
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="provider of onnxruntime (none: the bundle's own)", autocompletion=complete(*PROVIDERS), show_default=False
+    ),
+]
+
+
+def benchmark(
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE...", help="folders of bundles; they are measured in turns", show_default=False)
+    ],
+    provider: Provider = None,
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(min=1, help="turns that each bundle gets")] = 5,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="measure the quality on so many test rows (none: all)", show_default=False)
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a report", show_default=False)] = None,
+) -> None:
+    """Each bundle runs in a process of its own, and they take turns, so that a busy moment hits all of them."""
+    from edgetune.cli import report
+    from edgetune.cli.output import out
+    from edgetune.stages.benchmark import benchmark as measure
+
+    for bundle in bundles:
+        _is_bundle(bundle)
+    measured = measure(bundles, rounds=rounds, threads=threads, provider=provider, rows=rows)
+    if html is not None:
+        from edgetune.report.page import html as page
+        from edgetune.workspace import write_text
+
+        write_text(html, page({"benchmark": measured}))
+    out.result(measured, *report.benchmarked(measured), *([f"report: {html}"] if html else []), quiet=_medians(measured))
+
+
+def predict(
+    bundle: BundleFolder,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT]...", help="texts; the lines of stdin when there are none", show_default=False)
+    ] = None,
+    provider: Provider = None,
+    threads: Threads = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="longest answer of a generator (0: the bundle's own)", show_default=False)
+    ] = 0,
+    temperature: Annotated[
+        float, typer.Option(min=0, metavar="X", help="0 takes the likeliest token each time; above, tokens are drawn")
+    ] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, metavar="X", help="draw from the smallest set with this probability")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="seed of the draw")] = 0,
+) -> None:
+    """What a model writes is only printed: a generated command is never run."""
+    from edgetune.cli.output import out
+    from edgetune.runtime import load
+
+    _is_bundle(bundle)
+    loaded = load(bundle, threads=threads, provider=provider)
+    answers: list[dict[str, Any]] = []
+    for text in texts or _lines():
+        if loaded.generation is None:
+            (answer,) = loaded.predict([text])
+            label = answer["label"] or NO_LABEL
+            out.stream(f"{label}\n" if out.quiet else f"{label}\t{answer['confidence']:.3f}\t{text}\n")
+        else:
+            answer = loaded.generate(text, max_new_tokens, temperature, top_p, seed, on_text=out.stream)
+            out.stream("\n")
+            if not answer["finished"]:
+                out.note("cut off: the answer reached --max-new-tokens, or the model's length")
+        if answer.get("cut"):
+            out.warn(f"the text is longer than the {loaded.max_length} tokens that the model reads, and was cut")
+        if out.json:
+            answers.append({"input": text, **answer})
+    if out.json:
+        out.result(answers)
+
+
+def verify(bundle: BundleFolder) -> None:
+    """Digests, opset and golden vectors, in a fresh process with nothing but onnxruntime, numpy and tokenizers."""
+    from edgetune.cli import report
+    from edgetune.cli.output import facts, out
+    from edgetune.runtime.verify import verify as check
+
+    _is_bundle(bundle)
+    found = check(bundle)
+    out.result(found, facts(report.scalars(found), f"{bundle}: verified"), quiet=[str(bundle)])
+    out.hint(f"edgetune benchmark {bundle}")
+
+
+def _is_bundle(folder: Path) -> None:
+    from edgetune.errors import RunError
+
+    if not (folder / "edgetune.json").is_file():
+        inside = sorted(folder.glob("bundles/*/edgetune.json"))
+        mend = f"did you mean {inside[0].parent}?" if inside else "edgetune export RUN --target NAME makes one"
+        raise RunError(f"{folder} is not a bundle (no edgetune.json in it)", mend=mend)
+
+
+def _lines() -> Iterator[str]:
+    """The lines of stdin, without those that are empty."""
+    return (line.rstrip("\n") for line in sys.stdin if line.strip())
+
+
+def _medians(measured: dict[str, Any]) -> list[str]:
+    return [f"{bundle['path']}\t{latency['p50_ms']}" for bundle in measured["bundles"] for latency in bundle["latency"]]

@@ -1,0 +1,178 @@
+"""`edgetune data`: look at a data set before training on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgetune.cli.options import everywhere, load_recipe, takes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgetune.data import Loaded
+    from edgetune.recipe import Recipe
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+MOST_ROWS = 15  # of what was left out, and of labels, on a screen; --json has all
+LONGEST = 512  # tokens of the sample
+
+
+@app.command()
+@everywhere
+@takes("data", only=("task", "model", "adapt.max_length", "seed", "trust_remote_code"))
+def check(
+    overrides: dict[str, Any],
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="file, folder of split files, or hub id", show_default=False)] = None,
+    show_tokens: Annotated[
+        bool, typer.Option("--show-tokens", metavar="", help="print a sample as the model sees it (with --model)", show_default=False)
+    ] = False,
+) -> None:
+    """What is in it, what is wrong, row by row. Exit 2 when it cannot be trained on."""
+    from edgetune.cli.output import out
+    from edgetune.errors import RecipeError
+
+    if data is not None:
+        overrides = {"data.path": data, **overrides}
+    recipe = load_recipe(None, overrides)
+    if show_tokens and not recipe.model:
+        raise RecipeError(
+            "--show-tokens needs a model, whose tokenizer makes the tokens", mend="edgetune data check DATA --model MODEL --show-tokens"
+        )
+    recipe, loaded = _load(recipe)
+    found = loaded.facts
+    shown = list(_overview(found))
+    if show_tokens:
+        tokens = sample(recipe, loaded)
+        found = {**found, "sample": tokens}
+        shown += _tokens(tokens, colour=out.colour)
+    out.result(found, *shown, quiet=[f"{split}\t{count}" for split, count in found["rows"].items()])
+    out.hint(f"edgetune adapt --data {recipe.data.path} --task {recipe.task} --model MODEL --method METHOD --output RUN")
+
+
+def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
+    """The first usable training row as the model sees it: `tokens` [{id, text, learned}], and the `label` of a classification row."""
+    from edgetune import tasks
+    from edgetune.errors import DataError
+    from edgetune.methods.model import load_tokenizer
+
+    tokenizer = load_tokenizer(recipe)
+    encoded = tasks.get(recipe.task).module.encode(
+        loaded.splits["train"][:MOST_ROWS], tokenizer, max_length=recipe.adapt.max_length or LONGEST, labels=loaded.facts["labels"]
+    )
+    if not encoded.examples:
+        raise DataError(
+            "none of the first rows fits the model",
+            details=[f"row {i}: {reason}" for i, reason in encoded.left_out[:5]],
+            mend="a larger --max-length",
+        )
+    example = encoded.examples[0]
+    learned = [label >= 0 for label in example["labels"]] if "labels" in example else [False] * len(example["input_ids"])
+    texts = [tokenizer.decode([token]) for token in example["input_ids"]]
+    index = example.get("label")
+    return {
+        "tokens": [
+            {"id": int(i), "text": text, "learned": known} for i, text, known in zip(example["input_ids"], texts, learned, strict=True)
+        ],
+        "label": loaded.facts["labels"][index] if index is not None and index >= 0 else loaded.facts["out_of_scope"],
+    }
+
+
+def _load(recipe: Recipe) -> tuple[Recipe, Loaded]:
+    """The data, and the recipe with its task: the one given, else the first whose columns the data has."""
+    from edgetune import data, progress, tasks
+    from edgetune.errors import DataError
+
+    if recipe.task:
+        return recipe, data.load(recipe)
+    first: DataError | None = None
+    for name in tasks.TASKS:
+        as_task = recipe.model_copy(update={"task": name})
+        try:
+            loaded = data.load(as_task)
+        except DataError as error:
+            first = first or error
+            continue
+        progress.note(f"no --task given: read as {name}")
+        return as_task, loaded
+    assert first is not None
+    raise first
+
+
+def _overview(found: dict[str, Any]) -> list[RenderableType]:
+    from edgetune.cli.output import facts, table
+
+    cut = found["cut"]
+    splits = [
+        (
+            split,
+            f"{count:,}",
+            f"cut from {cut[split]}" if split in cut else "",
+            found["duplicates"].get(split),
+            *_lengths(found["characters"].get(split, {})),
+        )
+        for split, count in found["rows"].items()
+    ]
+    dropped = found["dropped"]
+    shown: list[RenderableType] = [
+        facts(
+            {
+                "task": found["task"],
+                "columns": ", ".join(f"{column} = {name}" for column, name in found["columns"].items()),
+                "files": ", ".join(f"{file['file']} ({file['rows']:,} rows, {file['split']})" for file in found["files"]),
+                **({"ignored": ", ".join(found["ignored"])} if found["ignored"] else {}),
+                "read": f"{found['read']:,} rows, {len(dropped):,} of them left out",
+                **({"out of scope": found["out_of_scope"]} if found["out_of_scope"] else {}),
+                **({"labels": len(found["labels"])} if found["labels"] else {}),
+                **{f"overlap {pair.replace('_', ' and ')}": f"{count:,} rows" for pair, count in found["overlap"].items() if count},
+                **({"several answers": f"{found['conflicts']['texts']:,} texts"} if found["conflicts"]["texts"] else {}),
+            }
+        ),
+        table(
+            splits,
+            "split",
+            "rows",
+            "",
+            "same text twice",
+            "characters: median",
+            "95 %",
+            "longest",
+            right=("rows", "same text twice", "characters: median", "95 %", "longest"),
+        ),
+    ]
+    counts = found["label_counts"]
+    if counts:
+        order = sorted(counts["train"], key=lambda label: (-counts["train"][label], label))
+        rows = [(label, *(part.get(label, 0) for part in counts.values())) for label in order]
+        if len(rows) > 2 * MOST_ROWS:
+            rows = [*rows[:MOST_ROWS], (f"... {len(rows) - 2 * MOST_ROWS} more", *([""] * len(counts))), *rows[-MOST_ROWS:]]
+        shown.append(table(rows, "label", *counts, right=counts))
+    if dropped:
+        rows = [(one["file"], one["row"], one["reason"]) for one in dropped[:MOST_ROWS]]
+        title = f"left out: {len(dropped):,} rows" + (f", the first {MOST_ROWS} (--json has all)" if len(dropped) > MOST_ROWS else "")
+        shown.append(table(rows, "file", "row", "reason", title=title, right=("row",)))
+    return shown
+
+
+def _lengths(characters: dict[str, dict[str, float]]) -> tuple[str, str, str]:
+    """Median, 95th percentile and maximum; of each text column, in turn."""
+    median, p95, longest = (" / ".join(f"{column[key]:,.0f}" for column in characters.values()) for key in ("median", "p95", "max"))
+    return median, p95, longest
+
+
+def _tokens(found: dict[str, Any], *, colour: bool) -> list[RenderableType]:
+    """The sample: what is trained on in colour, or in [brackets]."""
+    from rich.text import Text
+
+    shown = Text()
+    for token in found["tokens"]:
+        if token["learned"]:
+            shown.append(token["text"] if colour else f"[{token['text']}]", style="bold green")
+        else:
+            shown.append(token["text"] if colour else f"{token['text']} ".replace("\n ", "\n"), style="dim")
+    mark = "green" if colour else "in [brackets]"
+    learned = sum(token["learned"] for token in found["tokens"])
+    if found["label"] is not None:
+        return ["the first row, as the model sees it:", shown, Text.assemble("learned: the label ", (str(found["label"]), "bold green"))]
+    return [f"the first row, as the model sees it; {learned} of {len(found['tokens'])} tokens are learned ({mark}):", shown]

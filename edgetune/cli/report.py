@@ -1,0 +1,155 @@
+"""What the terminal shows of a run's report.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgetune.cli.output import duration, number, size, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Report = Mapping[str, Any]
+
+
+def read(run: Path) -> dict[str, Any]:
+    path = run / "report.json"
+    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return found
+
+
+def part(facts: Report, name: str) -> dict[str, Any]:
+    return dict(facts.get(name) or {})
+
+
+def scalars(tree: Report) -> dict[str, str]:
+    """The values of `tree` that fit on a line."""
+    return {name.replace("_", " "): number(value) for name, value in tree.items() if isinstance(value, str | int | float | bool)}
+
+
+def adapted(facts: Report) -> Iterable[Table | str]:
+    """Test metrics of the adapted model beside those of the baselines, and what they cost."""
+    found = part(facts, "adapt")
+    test = found.get("test") or {}
+    if not test:
+        return
+    before = found.get("baselines") or {}
+    columns = {
+        "adapted": test,
+        **{name.replace("_", " "): metrics for name, metrics in before.items()},
+        "validation": found.get("validation") or {},
+    }
+    rows = [(metric, *(number(metrics.get(metric)) for metrics in columns.values())) for metric in test]
+    yield table(rows, "test", *columns, title="adapted", right=columns)
+    cost = [
+        duration(found.get("seconds")),
+        f"peak memory {size(found.get('peak_rss_bytes'))}",
+        *filter(None, (found.get("device"), found.get("precision"))),
+    ]
+    yield ", ".join(cost)
+
+
+def exported(facts: Report) -> Iterable[Table]:
+    """One table a target: what was tried, what was chosen, and why the others were not."""
+    for name, found in part(facts, "export").items():
+        if not isinstance(found, Mapping) or "candidates" not in found:
+            continue
+        rows = [
+            (
+                f"{'> ' if c.get('scheme') == found.get('scheme') else '  '}{c.get('scheme')}",
+                size(c.get("size_bytes")),
+                number(c.get("quality")),
+                number(c.get("drop")),
+                number(c.get("bound")),
+                c.get("reason") or ("passed" if c.get("passed") else "refused"),
+            )
+            for c in found["candidates"]
+        ]
+        title = (
+            f"{name}: {found.get('scheme')}, {size(found.get('size_bytes'))}, test {number(found.get('quality'))} "
+            f"(float {number(found.get('baseline'))}, drop {number(found.get('drop'))})"
+        )
+        yield table(
+            rows,
+            "scheme",
+            "size",
+            "validation",
+            "drop",
+            "95 % bound",
+            "verdict",
+            title=title,
+            right=("size", "validation", "drop", "95 % bound"),
+        )
+
+
+def benchmarked(measured: Report) -> Iterable[Table | str]:
+    """`edgetune.benchmark/1` as a table: one line a bundle, batch and length."""
+    rows = []
+    for bundle in measured.get("bundles", ()):
+        quality = bundle.get("quality") or {}
+        shared = (
+            bundle.get("target"),
+            bundle.get("scheme"),
+            size(bundle.get("size_bytes")),
+            f"{number(quality.get('value'))}",
+            size(bundle.get("peak_rss_bytes")),
+            number(bundle.get("load_ms"), 0),
+        )
+        for index, latency in enumerate(bundle.get("latency") or [{}]):
+            low, high = latency.get("ci95_ms") or (None, None)
+            rows.append(
+                (
+                    *(shared if index == 0 else ("",) * len(shared)),
+                    f"{latency.get('batch', '-')} x {latency.get('sequence', '-')}",
+                    number(latency.get("p50_ms"), 2),
+                    f"{number(low, 2)} .. {number(high, 2)}",
+                    number(latency.get("p95_ms"), 2),
+                    number(latency.get("p99_ms"), 2),
+                    latency.get("runs"),
+                )
+            )
+    if not rows:
+        return
+    columns = (
+        "target",
+        "scheme",
+        "size",
+        "quality",
+        "memory",
+        "load ms",
+        "batch x tokens",
+        "p50 ms",
+        "95 % interval",
+        "p95 ms",
+        "p99 ms",
+        "runs",
+    )
+    yield table(rows, *columns, title="benchmark", right=columns[2:])
+    first = measured["bundles"][0]
+    yield f"{machine(measured.get('machine') or {})}, {first.get('provider')}, {first.get('threads')} thread(s); p50: the median"
+
+
+def machine(facts: Report) -> str:
+    """The machine in one line."""
+    return ", ".join(str(facts[name]) for name in ("cpu", "architecture", "os") if facts.get(name)) or "this machine"
+
+
+def bundles(run: Path, facts: Report, targets: str | None = None) -> list[Path]:
+    """The bundles that the report speaks of, in its order; with `targets` (names or files, comma-separated) only those."""
+    wanted = [Path(name).stem if name.endswith(".toml") else name for name in targets.split(",")] if targets else None
+    names = [name for name in part(facts, "export") if wanted is None or name in wanted]
+    return [run / "bundles" / name for name in names if (run / "bundles" / name).is_dir()]
+
+
+def suggested_target() -> str:
+    """The target of this machine, for the hints."""
+    from edgetune import target
+    from edgetune.errors import TargetError
+
+    try:
+        return target.detect()
+    except TargetError:
+        return target.names()[0]

@@ -1,0 +1,43 @@
+"""torch -> ONNX: how each family is traced, the exporters that do it, and the proof that nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+# Symbolic dimensions, spelled as transformers.js resolves them.
+BATCH, SEQUENCE, PAST, TOTAL = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One point of the parity grid: `past` is the number of cached tokens, `padded` rows get shorter real lengths."""
+
+    batch: int
+    sequence: int
+    past: int = 0
+    padded: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one model is traced.
+
+    `module` takes the tensors of `inputs` positionally and returns those of `outputs` as a tuple. `dynamic` gives inputs and
+    outputs their symbolic dimensions (axis -> name). `feeds(shape, seed)` makes valid numpy inputs of any shape; `shapes` is the parity grid.
+    """
+
+    module: torch.nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic: Mapping[str, Mapping[int, str]]
+    feeds: Callable[[Shape, int], dict[str, np.ndarray]]
+    shapes: tuple[Shape, ...]
+    trace_shape: Shape
+    metadata: Mapping[str, Any]  # what a runtime must know: layers, kv_heads, head_dim for decoders

@@ -1,0 +1,169 @@
+"""The float graph: traced, pinned to the target's opset and IR, and compared with PyTorch on a grid of shapes."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgetune import progress
+from edgetune.errors import GateError, StageError
+from edgetune.graph import Plan, session
+
+TOLERANCE = 1e-4
+LARGEST = 2 << 30  # protobuf's limit for one file
+
+
+def export(plan: Plan, path: Path, opset: int, ir: int) -> dict[str, Any]:
+    """Write `plan.module` to `path` with the first exporter whose graph equals PyTorch.
+
+    Returns the exporter, its largest error, and why earlier ones were passed over. Raises GateError when no graph is equal,
+    StageError when none could be traced.
+    """
+    refused: dict[str, str] = {}
+    for name, exporter in EXPORTERS.items():
+        try:
+            exporter(plan, path, opset)
+        except (RuntimeError, ValueError, TypeError, KeyError, torch.onnx.OnnxExporterError) as error:
+            refused[name] = f"could not trace: {str(error).strip().splitlines()[0][:200]}"
+            progress.warn(f"exporter {name} {refused[name]}")
+            continue
+        _pin(path, plan, opset, ir)
+        error, shape = parity(plan, path)
+        if error <= TOLERANCE:
+            return {"exporter": name, "opset": opset, "ir": ir, "max_error": error, "shapes": len(plan.shapes), "refused": refused}
+        refused[name] = f"differs from PyTorch by {error:.2g} at {shape}"
+        progress.warn(f"exporter {name} {refused[name]}")
+    kind = GateError if any("differs" in reason for reason in refused.values()) else StageError
+    raise kind("no exporter gave a graph that equals PyTorch", details=[f"{name}: {reason}" for name, reason in refused.items()])
+
+
+def parity(plan: Plan, path: Path) -> tuple[float, str]:
+    """The largest absolute difference of any output against PyTorch over `plan.shapes`, and the shape where it occurs."""
+    run = session.start(path)
+    worst, where = 0.0, ""
+    with progress.bar("comparing the graph with PyTorch", len(plan.shapes)) as bar:
+        for seed, shape in enumerate(plan.shapes):
+            feeds = plan.feeds(shape, seed)
+            with torch.no_grad():
+                expected = plan.module(*(torch.from_numpy(feeds[name]) for name in plan.inputs))
+            expected = expected if isinstance(expected, tuple) else (expected,)
+            found = run.run(list(plan.outputs), feeds)
+            mask = _real(feeds)
+            for name, a, b in zip(plan.outputs, expected, found, strict=True):
+                difference = np.abs(a.numpy() - b)
+                if name == "logits" and difference.ndim == 3 and mask is not None:
+                    difference = difference[mask]
+                worst, where = max((worst, where), (float(difference.max(initial=0.0)), f"{name} {shape}"))
+            bar.advance(1)
+    return worst, where
+
+
+def _real(feeds: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Which positions of `input_ids` are real tokens, [b, s] bool: what padding computes is nobody's answer."""
+    if "attention_mask" not in feeds:
+        return None
+    length = feeds["input_ids"].shape[1]
+    return feeds["attention_mask"][:, -length:].astype(bool)
+
+
+def _dynamo(plan: Plan, path: Path, opset: int) -> None:
+    with _quiet():
+        program = torch.onnx.export(
+            plan.module,
+            _example(plan),
+            dynamo=True,
+            input_names=list(plan.inputs),
+            output_names=list(plan.outputs),
+            dynamic_shapes=_dynamic(plan),
+            opset_version=opset,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(str(path), external_data=False)
+
+
+def _torchscript(plan: Plan, path: Path, opset: int) -> None:
+    with _quiet():
+        torch.onnx.export(
+            plan.module,
+            _example(plan),
+            str(path),
+            dynamo=False,
+            input_names=list(plan.inputs),
+            output_names=list(plan.outputs),
+            dynamic_axes={name: dict(axes) for name, axes in plan.dynamic.items()},
+            opset_version=min(opset, 20),
+        )
+
+
+# In order of preference: torch's current exporter, and the old tracer as the last resort.
+EXPORTERS: dict[str, Callable[[Plan, Path, int], None]] = {"dynamo": _dynamo, "torchscript": _torchscript}
+
+
+def _example(plan: Plan) -> tuple[torch.Tensor, ...]:
+    feeds = plan.feeds(plan.trace_shape, 0)
+    return tuple(torch.from_numpy(feeds[name]) for name in plan.inputs)
+
+
+def _dynamic(plan: Plan) -> tuple[Any, ...]:
+    """Symbolic dimensions as the parameters of `plan.module.forward` take them: those of `*past` in a tuple of their own.
+
+    They are given by name, so that torch finds the relations between them itself.
+    """
+    shapes = [dict(plan.dynamic.get(name, {})) for name in plan.inputs]
+    parameters = inspect.signature(plan.module.forward).parameters.values()
+    plain = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+    return (*shapes[:plain], tuple(shapes[plain:])) if plain < len(parameters) else tuple(shapes)
+
+
+def _pin(path: Path, plan: Plan, opset: int, ir: int) -> None:
+    """Set the IR version, drop the exporter's notes, give the symbolic dimensions their names, and refuse what one file cannot hold."""
+    model = onnx.load(path)
+    model.ir_version = ir
+    found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if found != opset:
+        raise StageError(f"the exporter wrote opset {found}, the target asks for {opset}")
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        for axis, name in plan.dynamic.get(value.name, {}).items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    if model.ByteSize() >= LARGEST:
+        raise StageError(f"the float graph is {model.ByteSize() / 1e9:.1f} GB: more than one ONNX file can hold (2 GB)", mend="choose a smaller base model")
+    temporary = Path(tempfile.mkstemp(dir=path.parent, suffix=".onnx")[1])
+    onnx.save(model, temporary)
+    os.replace(temporary, path)
+
+
+class _quiet(warnings.catch_warnings):
+    """The exporters talk a lot, on every channel."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.simplefilter("ignore")
+        self._level = logging.getLogger("torch.onnx").level
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        self._outputs = [redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())]
+        for output in self._outputs:
+            output.__enter__()
+
+    def __exit__(self, *reason: object) -> None:
+        for output in reversed(self._outputs):
+            output.__exit__(*reason)  # type: ignore[arg-type]
+        logging.getLogger("torch.onnx").setLevel(self._level)
+        super().__exit__(*reason)  # type: ignore[arg-type]

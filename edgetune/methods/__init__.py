@@ -1,0 +1,77 @@
+"""Ways of changing weights: one row a method.
+
+    attach(recipe, labels) -> model      the base, changed as the method asks; requires_grad marks what will be trained
+    save(model, folder)                  only what training changed (an adapter) or all of it (a checkpoint), as safetensors
+    restore(recipe, folder, labels) -> model      what `save` wrote, loaded again
+    merge(recipe, folder, labels) -> Merge        the plain float32 model, and the model that it must equal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgetune.table import pick
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the recipe's zeros mean."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    least_steps: int = 0  # more epochs than `epochs` when the rows are few
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    title: str
+    when: str
+    defaults: Mapping[str, Defaults]  # by family of model: the families it serves
+    folder: str  # what it leaves in the run directory
+    module: str
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="full",
+            title="fine-tune every weight",
+            when="encoders up to 150 M parameters: the best accuracy, and fast enough on a CPU",
+            defaults={"encoder": Defaults(5, 32, 2e-4, least_steps=500), "decoder": Defaults(1, 8, 2e-5)},
+            folder="checkpoint",
+            module="edgetune.methods.full",
+        ),
+        Method(
+            name="head",
+            title="frozen base, new head",
+            when="very little time or memory; features of the base are good enough",
+            defaults={"encoder": Defaults(8, 32, 2e-3, least_steps=500)},
+            folder="checkpoint",
+            module="edgetune.methods.full",
+        ),
+        Method(
+            name="lora",
+            title="low-rank adapters on every linear layer (arXiv:2106.09685), rank-stabilised (arXiv:2312.03732)",
+            when="decoders, or many variants of one base: the adapter is a few MB",
+            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4)},
+            folder="adapter",
+            module="edgetune.methods.lora",
+        ),
+        Method(
+            name="qlora",
+            title="LoRA on a base held in 4 bits (arXiv:2305.14314)",
+            when="a GPU whose memory the float model would not fit: 1 B parameters and more",
+            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4)},
+            folder="adapter",
+            module="edgetune.methods.lora",
+        ),
+    )
+}
+
+
+def get(name: str) -> Method:
+    return pick(METHODS, name, "method")

@@ -1,0 +1,97 @@
+"""Training state on disk, without pickle: tensors as safetensors, the rest as JSON, put in place by one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def exists(scratch: Path) -> bool:
+    _finish_replacing(scratch / "checkpoint")
+    return (scratch / "checkpoint").is_dir()
+
+
+def save(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: Any, schedule: Any, state: Any) -> None:
+    """Weights, optimizer moments, random state and progress; the previous checkpoint stays until this one is whole."""
+    new, place = scratch / "checkpoint.new", scratch / "checkpoint"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    save_file(_plain(weights), new / "weights.safetensors")
+    names = {id(weight): name for name, weight in weights.items()}
+    moments = {
+        f"{names[id(weight)]}/{key}": tensor.detach().cpu().contiguous()
+        for weight, values in optimizer.state.items()
+        for key, tensor in values.items()
+    }
+    random_state = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random_state["random/cuda"] = torch.cuda.get_rng_state()
+    save_file(moments | random_state, new / "optimizer.safetensors")
+    progress = {"state": asdict(state), "schedule": schedule.last_epoch}
+    with (new / "state.json").open("w", encoding="utf-8") as file:
+        json.dump(progress, file)
+        file.flush()
+        os.fsync(file.fileno())
+    old = scratch / "checkpoint.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        os.replace(place, old)
+    os.replace(new, place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: Any, schedule: Any, state: Any) -> None:
+    """Put everything that `save` wrote back in place, in the objects given."""
+    folder = scratch / "checkpoint"
+    _put(load_file(folder / "weights.safetensors"), weights)
+    tensors = load_file(folder / "optimizer.safetensors")
+    torch.set_rng_state(tensors.pop("random/cpu"))
+    cuda = tensors.pop("random/cuda", None)
+    if cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    for key, tensor in tensors.items():
+        name, _, moment = key.rpartition("/")
+        weight = weights[name]
+        optimizer.state[weight][moment] = tensor if moment == "step" else tensor.to(weight.device)
+    progress = json.loads((folder / "state.json").read_text("utf-8"))
+    for key, value in progress["state"].items():
+        setattr(state, key, value)
+    schedule.last_epoch = progress["schedule"]
+    for group, base, rate in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * rate(schedule.last_epoch)
+
+
+def save_best(scratch: Path, weights: Mapping[str, torch.nn.Parameter]) -> None:
+    new = scratch / "best.safetensors.new"
+    scratch.mkdir(parents=True, exist_ok=True)
+    save_file(_plain(weights), new)
+    os.replace(new, scratch / "best.safetensors")
+
+
+def load_best(scratch: Path, weights: Mapping[str, torch.nn.Parameter]) -> None:
+    _put(load_file(scratch / "best.safetensors"), weights)
+
+
+def _finish_replacing(place: Path) -> None:
+    """A kill between the two renames of `save` leaves only the old checkpoint under its other name."""
+    old = place.with_name("checkpoint.old")
+    if old.is_dir() and not place.exists():
+        os.replace(old, place)
+
+
+def _plain(weights: Mapping[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+
+
+def _put(tensors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.nn.Parameter]) -> None:
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(tensors[name])

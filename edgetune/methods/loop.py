@@ -1,0 +1,211 @@
+"""The training loop: AdamW, warm-up and linear decay, clipping, batches of like length, early stopping, exact resume."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from edgetune import progress
+from edgetune.errors import StageError
+from edgetune.methods import checkpoint
+from edgetune.methods.device import Device
+
+MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`AdaptKeys` with every zero resolved."""
+
+    epochs: int
+    batch_size: int
+    accumulation: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    clip_norm: float
+    label_smoothing: float
+    early_stopping: int
+    max_steps: int
+    checkpoint_every: int
+    seed: int
+
+
+@dataclass
+class State:
+    """Where training stands; all of it is in a checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that are done
+    best: float | None = None
+    waited: int = 0  # evaluations without gain
+    loss: float = 0.0  # summed over the batches of this epoch
+    parts: int = 1  # micro-batches per step; doubled when memory runs out
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is learned: examples, how they become batches, and how well a model does on validation (higher is better)."""
+
+    task: ModuleType
+    examples: Sequence[Mapping[str, Any]]
+    pad_id: int
+    evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
+    better: Callable[[Mapping[str, float]], float]
+    shown: Sequence[str]  # the metrics that each epoch's line names
+
+
+def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: Device, scratch: Path) -> State:
+    """Train the weights that require a gradient, in place; on return they are those of the best evaluation.
+
+    `scratch` keeps the last checkpoint and the best weights, so that a killed run goes on where it stood and ends the same.
+    Raises StageError when the loss is no longer a number.
+    """
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    optimizer = _optimizer(weights, settings)
+    state = State(parts=settings.accumulation)
+    epochs, total = _length(problem, settings)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, settings.warmup))
+    torch.manual_seed(settings.seed)
+    if checkpoint.exists(scratch):
+        checkpoint.load(scratch, weights, optimizer, schedule, state)
+        progress.note(f"resuming at step {state.step} of {total}")
+    with progress.bar("training", total) as bar:
+        bar.advance(state.step)
+        while state.epoch < epochs and not _done(state, total, settings):
+            order = _order(problem.examples, settings, state.epoch)
+            model.train()
+            for batch in order[state.batch :]:
+                loss = _step(model, [problem.examples[i] for i in batch], problem, weights, optimizer, device, settings, state)
+                schedule.step()
+                state.step, state.batch, state.loss = state.step + 1, state.batch + 1, state.loss + loss
+                bar.advance(1, f"loss {loss:.3f}")
+                if not math.isfinite(loss):
+                    raise StageError(f"the loss is {loss} at step {state.step}", mend="try a lower learning rate: --set adapt.learning_rate=...")
+                if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
+                    checkpoint.save(scratch, weights, optimizer, schedule, state)
+                if state.step >= total:
+                    break
+            _evaluate(model, problem, weights, state, scratch)
+            state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
+            checkpoint.save(scratch, weights, optimizer, schedule, state)
+    checkpoint.load_best(scratch, weights)
+    return state
+
+
+def _optimizer(weights: Mapping[str, torch.nn.Parameter], settings: Settings) -> torch.optim.AdamW:
+    """Decay on matrices only; biases and norms are left alone."""
+    groups = [
+        {"params": [w for w in weights.values() if w.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [w for w in weights.values() if w.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+
+
+def _length(problem: Problem, settings: Settings) -> tuple[int, int]:
+    """Epochs and optimizer steps to go; `max_steps` cuts both."""
+    per_epoch = math.ceil(len(problem.examples) / settings.batch_size)
+    total = settings.epochs * per_epoch
+    if settings.max_steps:
+        total = min(total, settings.max_steps)
+    return math.ceil(total / per_epoch), total
+
+
+def _rate(step: int, total: int, warmup: float) -> float:
+    rising = max(1, round(warmup * total))
+    return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))
+
+
+def _done(state: State, total: int, settings: Settings) -> bool:
+    return state.step >= total or bool(settings.early_stopping and state.waited >= settings.early_stopping)
+
+
+def _order(examples: Sequence[Mapping[str, Any]], settings: Settings, epoch: int) -> list[list[int]]:
+    """Batches of one epoch: shuffled, sorted by length within megabatches, shuffled again; the same for the same seed."""
+    chance = random.Random(f"{settings.seed}/{epoch}")
+    order = list(range(len(examples)))
+    chance.shuffle(order)
+    mega, size = MEGABATCH * settings.batch_size, settings.batch_size
+    batches = []
+    for start in range(0, len(order), mega):
+        chunk = sorted(order[start : start + mega], key=lambda i: len(examples[i]["input_ids"]))
+        batches += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+    chance.shuffle(batches)
+    return batches
+
+
+def _step(
+    model: PreTrainedModel,
+    rows: Sequence[Mapping[str, Any]],
+    problem: Problem,
+    weights: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    device: Device,
+    settings: Settings,
+    state: State,
+) -> float:
+    """One optimizer step; when memory runs out, the same rows in twice as many parts. Returns the mean loss."""
+    while True:
+        try:
+            loss = _gradients(model, rows, problem, device, settings, state.parts)
+            break
+        except RuntimeError as error:
+            if not _out_of_memory(error) or state.parts >= len(rows):
+                raise
+            state.parts *= 2
+            optimizer.zero_grad(set_to_none=True)
+            if device.name == "cuda":
+                torch.cuda.empty_cache()
+            progress.warn(f"out of memory: {math.ceil(len(rows) / state.parts)} rows at a time from here on, {state.parts} parts a step")
+    if settings.clip_norm:
+        torch.nn.utils.clip_grad_norm_(list(weights.values()), settings.clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss
+
+
+def _gradients(
+    model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], problem: Problem, device: Device, settings: Settings, parts: int
+) -> float:
+    """Add the gradient of the mean loss over `rows`, computed in `parts` parts, each weighted by what it learns from."""
+    size = math.ceil(len(rows) / parts)
+    batches = [problem.task.collate(rows[at : at + size], problem.pad_id) for at in range(0, len(rows), size)]
+    learned = [int((batch["labels"] != -100).sum()) for batch in batches]
+    total = 0.0
+    for arrays, count in zip(batches, learned, strict=True):
+        batch = {name: torch.from_numpy(array).to(device.torch) for name, array in arrays.items()}
+        with device.autocast():
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        loss = problem.task.loss(logits, batch, settings.label_smoothing) * (count / sum(learned))
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _evaluate(model: PreTrainedModel, problem: Problem, weights: Mapping[str, torch.nn.Parameter], state: State, scratch: Path) -> None:
+    model.eval()
+    loss = state.loss / max(1, state.batch)
+    found = dict(problem.evaluate(model))
+    score = problem.better(found)
+    state.history.append({"epoch": state.epoch + 1, "step": state.step, "train_loss": loss, **found})
+    shown = ", ".join(f"{name.replace('_', ' ')} {found[name]:.4f}" for name in problem.shown)
+    if state.best is None or score > state.best:
+        state.best, state.waited = score, 0
+        checkpoint.save_best(scratch, weights)
+    else:
+        state.waited += 1
+    progress.note(f"epoch {state.epoch + 1}: training loss {loss:.4f}; validation {shown}")

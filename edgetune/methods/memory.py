@@ -1,0 +1,67 @@
+"""How much memory training will take, before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from edgetune import progress
+from edgetune.methods.device import Device
+from edgetune.recipe import Recipe
+
+MB = 1 << 20
+TIGHT = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes. Activations follow Korthikanti et al. (arXiv:2205.05198, eq. 1): s b h L (34 + 5 a s / h) at 2 bytes, and the logits."""
+
+    weights: int
+    adapter: int
+    optimizer: int
+    activations: int
+    available: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapter + self.optimizer + self.activations
+
+
+def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, tokens: int, device: Device) -> Estimate:
+    """What training with `rows` rows of `tokens` tokens at once will take. `meta`: the model on the meta device."""
+    hidden = config.hidden_size
+    layers = config.num_hidden_layers
+    heads = config.num_attention_heads
+    every = sum(weight.numel() for weight in meta.parameters())
+    linear = [m for name, m in meta.named_modules() if isinstance(m, torch.nn.Linear) and not name.endswith(("lm_head", "classifier", "score"))]
+    in_linear = sum(module.weight.numel() for module in linear)
+    lora = sum(recipe.lora.rank * (module.in_features + module.out_features) for module in linear)
+    trained, adapter, weights = every, 0, 4 * every
+    if recipe.method in ("lora", "qlora"):
+        trained, adapter = lora, 4 * lora
+    if recipe.method == "qlora":
+        weights = 4 * (every - in_linear) + round(0.53 * in_linear)  # 4 bits and doubly quantised scales
+    if recipe.method == "head":
+        trained = every - in_linear
+    width = 2 if device.bf16 else 4
+    activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
+    activations += 3 * rows * tokens * getattr(config, "vocab_size", 0) * 4 if recipe.task == "text-generation" else 0
+    available = torch.cuda.mem_get_info()[0] if device.name == "cuda" else psutil.virtual_memory().available
+    return Estimate(weights, adapter, 12 * trained, activations, available)
+
+
+def tell(estimate: Estimate, device: Device) -> None:
+    """Print the estimate; warn past 90 % of what is free."""
+    parts = {"weights": estimate.weights, "adapter": estimate.adapter, "gradients and optimizer": estimate.optimizer, "activations": estimate.activations}
+    shown = " + ".join(f"{name} {size / MB:,.0f}" for name, size in parts.items() if size)
+    place = "GPU memory" if device.name == "cuda" else "RAM"
+    progress.note(f"memory estimate: {shown} = {estimate.total / MB:,.0f} MB of {estimate.available / MB:,.0f} MB free {place}")
+    if estimate.total > TIGHT * estimate.available:
+        progress.warn(
+            f"that is over {TIGHT:.0%} of the free {place}: use a smaller adapt.batch_size with adapt.accumulation, "
+            "a shorter adapt.max_length, or method qlora"
+        )

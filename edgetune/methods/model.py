@@ -1,0 +1,113 @@
+"""Base models and tokenizers, loaded the same way for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from edgetune import source, tasks
+from edgetune.errors import ModelError
+from edgetune.methods.device import Device
+from edgetune.recipe import Recipe
+from edgetune.tasks import Forward
+
+LONGEST = 512
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A plain float32 `model`, and the `reference` whose logits it must reproduce."""
+
+    model: PreTrainedModel
+    reference: PreTrainedModel
+    facts: dict[str, Any]
+
+
+def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer; it must be a fast one, since that is what runs in an app. Raises ModelError."""
+    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{recipe.model} has no fast tokenizer (tokenizer.json), which apps need", mend="choose a model that has one")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False) -> PreTrainedModel:
+    """The base model in float32 with the task's head; `quantized`: its linear layers in 4 bits (bitsandbytes NF4)."""
+    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    torch.manual_seed(recipe.seed)  # a new head starts from the recipe's seed
+    model = _load(where, recipe, labels)
+    if quantized:
+        from edgetune.methods import bnb
+
+        model = bnb.quantize(model)
+    return model
+
+
+def load_merged(folder: Path, task: str) -> PreTrainedModel:
+    """A directory written by `save`, in float32, for evaluation."""
+    return auto_class(task).from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def auto_class(task: str) -> Any:
+    return getattr(transformers, tasks.get(task).auto_class)
+
+
+def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens per row: what the recipe says, else what model and tokenizer take, at most 512. Raises ModelError when it is too much."""
+    takes = min(getattr(model.config, "max_position_embeddings", LONGEST) or LONGEST, tokenizer.model_max_length)
+    if recipe.adapt.max_length > takes:
+        raise ModelError(f"adapt.max_length = {recipe.adapt.max_length}, but {recipe.model} takes {takes} tokens")
+    return recipe.adapt.max_length or min(takes, LONGEST)
+
+
+def forward(model: PreTrainedModel, fast: Device | None = None) -> Forward:
+    """`model` as a function of numpy arrays: ids and mask [b, s] int64 -> logits float32. `fast`: in that device's training precision."""
+    device = next(model.parameters()).device
+
+    def run(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        with torch.no_grad(), fast.autocast() if fast else nullcontext():
+            ids, mask = torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
+            return model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+
+    return run
+
+
+def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
+    options: dict[str, Any] = {"gguf_file": where.gguf, "trust_remote_code": recipe.trust_remote_code}
+    config = AutoConfig.from_pretrained(where.folder, **options)
+    if tasks.get(recipe.task).family == "encoder":
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+        if getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = getattr(config, "eos_token_id", None)
+    if where.gguf:
+        return _load_gguf(where, recipe, config)
+    try:
+        return auto_class(recipe.task).from_pretrained(where.folder, config=config, dtype=torch.float32, use_safetensors=True, **options)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ModelError(f"cannot load {recipe.model} for {recipe.task}", details=str(error).splitlines()[:6]) from error
+
+
+def _load_gguf(where: source.Source, recipe: Recipe, config: Any) -> PreTrainedModel:
+    """A .gguf file as a plain float model: what transformers loads calls itself quantised and refuses to be saved."""
+    loaded = auto_class(recipe.task).from_pretrained(where.folder, gguf_file=where.gguf, dtype=torch.float32)
+    for owner in (config, loaded.config):
+        if hasattr(owner, "quantization_config"):
+            del owner.quantization_config
+    generation = loaded.generation_config
+    model = auto_class(recipe.task).from_config(loaded.config if config.model_type == loaded.config.model_type else config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.generation_config = generation
+    return model

@@ -1,0 +1,160 @@
+"""The fold over the stages: prepare -> adapt -> merge -> export -> benchmark, each done only when it is missing or stale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgetune import methods, target, tasks
+from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged
+from edgetune.errors import RecipeError, RunError
+from edgetune.recipe import Recipe, load
+from edgetune.report import refresh
+from edgetune.target import Target
+from edgetune.workspace import Workspace, existing, opened, write_json
+
+STAGES = ("prepare", "adapt", "merge", "export", "benchmark")
+
+
+def run(recipe: Recipe, until: str = "benchmark") -> Path:
+    """Do every stage up to `until` in `recipe.output`; returns the run directory.
+
+    Raises RequestError before anything is written when the recipe, the targets or the output cannot be used.
+    """
+    _complete(recipe, until)
+    wanted = STAGES[: STAGES.index(until) + 1]
+    devices = _targets(recipe) if "export" in wanted else ()
+    with opened(recipe) as workspace:
+        dataset = _prepare(workspace, recipe)
+        adapted = _adapt(workspace, recipe, dataset) if "adapt" in wanted else None
+        merged = _merge(workspace, recipe, dataset, adapted) if adapted and "merge" in wanted else None
+        if adapted and merged and "export" in wanted:
+            bundles = _export(workspace, recipe, devices, dataset, merged)
+            if "benchmark" in wanted:
+                _benchmark(workspace, bundles)
+    return workspace.path
+
+
+def merge(path: Path) -> Path:
+    """Adapt (when that is not done) and merge the run at `path`."""
+    return run(existing(path).recipe, "merge")
+
+
+def export(path: Path, overrides: Mapping[str, Any]) -> Path:
+    """Export a run, or a transformers or peft checkpoint trained elsewhere, with `overrides` (dotted recipe keys) over its recipe."""
+    if (path / "recipe.toml").is_file():
+        return run(_with(existing(path).recipe, overrides), "export")
+    if not path.is_dir():
+        raise RunError(f"{path} is neither a run directory nor a checkpoint", mend="edgetune adapt --output RUN makes a run")
+    return _export_checkpoint(path, overrides)
+
+
+def _export_checkpoint(path: Path, overrides: Mapping[str, Any]) -> Path:
+    from edgetune.stages import adopt
+
+    output = overrides.get("output") or f"{path.resolve().name}-edgetune"
+    recipe = load(None, {"model": str(path), "method": "none", "output": output, **overrides})
+    _complete(recipe, "export")
+    devices = _targets(recipe)
+    with opened(recipe) as workspace:
+        dataset = _prepare(workspace, recipe)
+        merged = workspace.stage(
+            "merge", Merged, "merged", lambda out: adopt.adopt(recipe, dataset, out), key={"model": recipe.model}, parents=[dataset]
+        )
+        refresh(workspace)
+        _export(workspace, recipe, devices, dataset, merged)
+    return workspace.path
+
+
+def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
+    from edgetune.data import digests
+    from edgetune.stages.prepare import prepare
+
+    key = {"task": recipe.task, "seed": recipe.seed, "data": recipe.data.model_dump(exclude={"licence"}), "files": digests(recipe.data)}
+    return _staged(workspace, "prepare", Dataset, "data", lambda out: prepare(recipe, out), key, [])
+
+
+def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
+    from edgetune.stages.adapt import adapt
+
+    key = recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json")
+    folder = methods.get(recipe.method).folder
+    return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
+
+
+def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> Merged:
+    from edgetune.stages.merge import merge
+
+    return _staged(workspace, "merge", Merged, "merged", lambda out: merge(recipe, dataset, adapted, out), {}, [dataset, adapted])
+
+
+def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
+    from edgetune.stages.export import bundle, graph
+
+    bundles = []
+    for device in devices:
+        opset, ir = device.runtime.opset, device.runtime.ir
+
+        def trace(out: Path, opset: int = opset, ir: int = ir) -> Mapping[str, Any]:
+            return graph(recipe, merged, opset, ir, out)
+
+        key = {"opset": opset, "ir": ir}
+        float_graph = _staged(workspace, f"graph:{opset}", Graph, f"graph/opset{opset}", trace, key, [merged])
+
+        def write(out: Path, device: Target = device, float_graph: Graph = float_graph) -> Mapping[str, Any]:
+            return bundle(recipe, device, dataset, merged, float_graph, workspace.path / ".work" / "candidates", out)
+
+        key = {"export": recipe.export.model_dump(mode="json", exclude={"targets"}), "target": device.model_dump(mode="json"), "licence": recipe.data.licence}
+        name = f"export:{device.name}"
+        bundles.append(_staged(workspace, name, Bundle, f"bundles/{device.name}", write, key, [dataset, merged, float_graph]))
+    return bundles
+
+
+def _benchmark(workspace: Workspace, bundles: list[Bundle]) -> None:
+    from edgetune.stages.benchmark import benchmark
+
+    def measure(out: Path) -> Mapping[str, Any]:
+        found = benchmark([bundle.path for bundle in bundles], rows=workspace.path / "data" / "test.jsonl")
+        write_json(out / "benchmark.json", found)
+        return found
+
+    _staged(workspace, "benchmark", Artifact, "benchmark", measure, {}, bundles)
+
+
+def _staged(workspace: Workspace, name: str, kind: Any, folder: str, make: Any, key: Mapping[str, Any], parents: Any) -> Any:
+    """One stage, and the report brought up to date with it."""
+    done = workspace.stage(name, kind, folder, make, key=key, parents=parents)
+    refresh(workspace)
+    return done
+
+
+def _complete(recipe: Recipe, until: str) -> None:
+    """Everything that can be refused before a file is written or a model loaded."""
+    task = tasks.get(recipe.task)
+    if recipe.method != "none":
+        method = methods.get(recipe.method)
+        if task.family not in method.defaults:
+            fitting = [name for name, row in methods.METHODS.items() if task.family in row.defaults]
+            raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+    missing = [name for name, value in (("model", recipe.model), ("data.path", recipe.data.path), ("output", recipe.output)) if not value]
+    if missing:
+        raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")
+    if until in ("export", "benchmark") and not recipe.export.targets:
+        raise RecipeError("no target given", mend=f"--target {target.detect()} is this machine; edgetune targets list shows all")
+
+
+def _targets(recipe: Recipe) -> tuple[Target, ...]:
+    found = tuple(target.load(name) for name in recipe.export.targets)
+    names = [device.name for device in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise RecipeError(f"target {', '.join(sorted(twice))} is given twice")
+    return found
+
+
+def _with(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """The run's recipe with other export keys; its output is where it is."""
+    tree = recipe.model_dump(mode="json")
+    flat = {f"{name}.{key}": item for name, value in tree.items() if isinstance(value, dict) for key, item in value.items()}
+    flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}
+    return load(None, flat | dict(overrides))

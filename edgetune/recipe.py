@@ -1,0 +1,218 @@
+"""What the user asked for: one frozen model, read from TOML, `--set key=value` and flags.
+
+Every key is declared here once; the command line, the documentation and `edgetune init` read it from here.
+Unknown keys are refused, and all problems are reported together, each with its dotted path.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgetune.errors import RecipeError, did_you_mean
+
+LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataKeys(Section):
+    path: str = Field("", description="hub id, file, or folder of train/validation/test files")
+    text: str = Field("", description="column with the text; found by name when left out, and said")
+    label: str = Field("", description="column with the label; found by name when left out, and said")
+    prompt: str = Field("", description="column with the prompt (text generation)")
+    completion: str = Field("", description="column with the completion (text generation)")
+    out_of_scope: str = Field(
+        "",
+        description="label of rows that belong to no class; found when it is called out_of_scope or oos",
+    )
+    encoding: str = Field("utf-8", description="encoding of the files; never guessed in silence")
+    on_bad_row: Literal["error", "drop"] = Field("error", description="error | drop")
+    licence: str = Field("unknown", description="licence of the data, for the model card")
+
+
+class AdaptKeys(Section):
+    epochs: int = Field(0, ge=0, description="passes over the training rows (0: the method's default)")
+    max_steps: int = Field(0, ge=0, description="stop after so many optimizer steps (0: no limit)")
+    batch_size: int = Field(0, ge=0, description="rows per optimizer step (0: the method's default)")
+    accumulation: int = Field(1, ge=1, description="split each batch into so many parts, to save memory")
+    learning_rate: float = Field(0.0, ge=0, description="peak learning rate (0: the method's default)")
+    warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    clip_norm: float = Field(1.0, ge=0, description="clip the gradient's norm (0: off)")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels (classification)")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the model while it trains")
+    max_length: int = Field(0, ge=0, description="tokens per row (0: what the model takes, at most 512)")
+    early_stopping: int = Field(2, ge=0, description="evaluations without gain before stopping (0: off)")
+    checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints (0: one an epoch)")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto | fp32 | bf16")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto | cpu | cuda")
+    baselines: bool = Field(True, description="also score the untrained model and the simple baseline")
+
+
+class LoraKeys(Section):
+    rank: int = Field(16, ge=1, description="rank of the adapter")
+    alpha: int = Field(0, ge=0, description="scale of the adapter (0: the same as the rank)")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input")
+    rslora: bool = Field(True, description="scale by alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)")
+    modules: str = Field("all-linear", description="'all-linear', or a comma-separated list of module names")
+
+
+class ExportKeys(Section):
+    targets: tuple[str, ...] = Field((), description="names of target profiles, or paths of your own")
+    max_drop: float | None = Field(None, ge=0, le=1, description="allowed loss of the task metric, absolute")
+    max_perplexity_increase: float | None = Field(
+        None, ge=0, description="allowed relative rise of the perplexity (text generation)"
+    )
+    max_size_mb: float | None = Field(None, gt=0, description="budget for the ONNX file")
+    max_memory_mb: float | None = Field(None, gt=0, description="budget for the peak memory of a fresh process")
+    max_latency_ms: float | None = Field(
+        None, gt=0, description="budget for the median latency; decided only on the target's own hardware"
+    )
+    schemes: tuple[str, ...] = Field((), description="try these schemes, in this order, instead of the target's")
+    strict: bool = Field(False, description="refuse what the rows are too few to prove")
+    reject_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="answer 'no label' under this confidence (none: chosen on validation; 0: off)",
+    )
+    golden: Literal["synthetic", "validation"] = Field(
+        "synthetic",
+        description="texts of the golden vectors; 'validation' ships rows of your data",
+    )
+
+
+class Recipe(Section):
+    """One request, complete: what `recipe.toml` in a run directory holds."""
+
+    model: str = Field("", description="hub id, directory, or .gguf file")
+    task: str = Field("", description="see `edgetune tasks`")
+    method: str = Field("", description="see `edgetune methods`")
+    seed: int = Field(0, ge=0, description="seed of every random choice")
+    output: str = Field("", description="run directory")
+    trust_remote_code: bool = Field(False, description="allow code that comes with the model")
+    data: DataKeys = DataKeys()
+    adapt: AdaptKeys = AdaptKeys()
+    lora: LoraKeys = LoraKeys()
+    export: ExportKeys = ExportKeys()
+
+
+# Keys that decide what the trained weights are: a run directory is for one set of these.
+TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora")
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe file, put `overrides` (dotted key -> value) over it, and validate.
+
+    Raises RecipeError with every problem found. Values of `overrides` may be strings as typed on a command line.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        tree = _read(path)
+    for key, value in (overrides or {}).items():
+        _put(tree, key, value)
+    return validate(tree, where=str(path) if path else "the command line")
+
+
+def validate(tree: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors()]
+        raise RecipeError(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in the recipe ({where})",
+            details=problems,
+            mend="edgetune init writes a recipe with every key explained",
+        ) from None
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """`["lora.rank=32", ...]` -> `{"lora.rank": "32"}`; pydantic turns the text into the key's type."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f'--set {setting}: expected key=value, such as "--set lora.rank=32"')
+        parsed[key.strip()] = value
+    return parsed
+
+
+def keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, str]:
+    """Every dotted key and its description, in the order of declaration."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= keys(kind, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = field.description or ""
+    return found
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as TOML, every key written out with its description; keys without a value stay as comments."""
+    lines: list[str] = []
+    tables: list[tuple[str, Section]] = []
+    for name, field in Recipe.model_fields.items():
+        value = getattr(recipe, name)
+        if isinstance(value, Section):
+            tables.append((name, value))
+        else:
+            lines.append(_line(name, value, field.description))
+    for name, section in tables:
+        lines += ["", f"[{name}]"]
+        lines += [_line(key, getattr(section, key), field.description) for key, field in type(section).model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: Any, description: str | None) -> str:
+    text = f"# {key} =" if value is None else f"{key} = {_toml(value)}"
+    return f"{text:<34} # {description}" if description else text
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at {path}", mend="edgetune init writes one") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from None
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    known = keys()
+    if dotted not in known:
+        raise RecipeError(f'unknown key "{dotted}"{did_you_mean(dotted, known)}', mend="edgetune init lists every key")
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+    if isinstance(value, str) and dotted in ("export.targets", "export.schemes"):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    tree[last] = value
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f'{path}: unknown key{did_you_mean(path, keys())}'
+    return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})"

@@ -1,0 +1,64 @@
+"""A bundle's run.py in a fresh process that can import onnxruntime, tokenizers, numpy and the standard library, and nothing else.
+
+What the device will have is all that it gets: no site-packages hooks (-S), no environment and no script folder on the path (-I).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+ALLOWED = ("onnxruntime", "tokenizers", "numpy")
+BOOTSTRAP = """
+import runpy, sys
+
+class OnlyWhatTheDeviceHas:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in ALLOWED or top in sys.stdlib_module_names or top.startswith("_sysconfigdata"):
+            return None
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+ALLOWED = sys.argv[1].split(",")
+sys.path += sys.argv[2].split(",")
+sys.meta_path.insert(0, OnlyWhatTheDeviceHas())
+sys.argv = sys.argv[3:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How the process ended; `found` is the JSON on its last line of output, when there is any."""
+
+    exit_code: int
+    found: dict[str, Any] | None
+    stderr: str
+
+
+def run(bundle: Path, arguments: Sequence[str]) -> Finished:
+    """`python run.py ARGUMENTS` of `bundle`, in a fresh process."""
+    folders = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, ALLOWED) if spec and spec.origin)
+    command = [sys.executable, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(ALLOWED), ",".join(folders)]
+    done = subprocess.run(
+        [*command, str(bundle.resolve() / "run.py"), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else None
+    except json.JSONDecodeError:
+        found = None
+    return Finished(done.returncode, found, done.stderr.strip())

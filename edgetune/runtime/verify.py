@@ -1,0 +1,120 @@
+"""Is this bundle what edgetune wrote, and does it compute here what it computed there?"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from edgetune import target
+from edgetune.artifact import file_digest
+from edgetune.errors import GateError, RequestError
+from edgetune.runtime.process import run
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+SHOWN = 10  # details of one kind
+KEYS = ("task", "target", "scheme", "model", "provider", "threads", "opset", "ir", "max_length", "metrics", "lengths", "sha256")
+
+
+def verify(bundle: Path) -> dict[str, Any]:
+    """Check every file's sha256, the graph against the target, and the golden vectors in a process of their own.
+
+    Raises RequestError when `bundle` is no bundle or names files outside itself, GateError when a check fails.
+    """
+    facts = facts_of(bundle)
+    _same_files(bundle, facts["sha256"])
+    graph = _graph(bundle, facts)
+    golden = _golden(bundle)
+    return {
+        "schema": "edgetune.verify/1",
+        "bundle": str(bundle),
+        "target": facts["target"],
+        "scheme": facts["scheme"],
+        "files": len(facts["sha256"]) + 1,
+        **graph,
+        "golden": golden,
+        "passed": True,
+    }
+
+
+def facts_of(bundle: Path) -> dict[str, Any]:
+    """edgetune.json of `bundle`. Raises RequestError when there is none, or when it names a file outside of the folder."""
+    from edgetune.runtime.worker import BundleError, read_facts
+
+    try:
+        facts = read_facts(bundle)
+    except BundleError as error:
+        raise RequestError(str(error), mend="edgetune export writes a bundle") from None
+    if lacking := [key for key in KEYS if key not in facts]:
+        raise RequestError(f"{bundle}/edgetune.json is not complete", details=[f"no {key}" for key in lacking])
+    named = [facts["model"], *facts["sha256"]]
+    outside = [name for name in named for kind in (PurePosixPath, PureWindowsPath) if kind(name).anchor or ".." in kind(name).parts]
+    if outside:
+        raise RequestError(f"{bundle}/edgetune.json names files outside of the folder", details=list(dict.fromkeys(outside))[:SHOWN])
+    return facts
+
+
+def _same_files(bundle: Path, digests: dict[str, str]) -> None:
+    there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()} - {"edgetune.json"}
+    problems = {
+        "missing": sorted(digests.keys() - there),
+        "not in edgetune.json": sorted(there - digests.keys()),
+        "changed": sorted(name for name in there & digests.keys() if file_digest(bundle / name) != digests[name]),
+    }
+    details = [f"{problem}: {name}" for problem, found in problems.items() for name in found]
+    if details:
+        raise GateError(
+            f"{bundle} is not as it was written: {len(details)} file{'s' if len(details) > 1 else ''} differ",
+            details=details[:SHOWN],
+            mend="copy the bundle again, or export it again",
+        )
+
+
+def _graph(bundle: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    path = bundle / facts["model"]
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, DecodeError) as error:
+        raise GateError(f"{path} is not a valid ONNX graph", details=str(error).strip().splitlines()[:SHOWN]) from None
+    opset, ir = opset_of(model), model.ir_version
+    problems = [f"{what} {here}, edgetune.json says {facts[what]}" for what, here in (("opset", opset), ("ir", ir)) if here != facts[what]]
+    if facts["target"] in target.names():
+        most = target.load(facts["target"]).runtime
+        problems += [f"opset {opset}, {facts['target']} takes {most.opset}"] * (opset > most.opset)
+        problems += [f"IR {ir}, {facts['target']} takes {most.ir}"] * (ir > most.ir)
+    problems += [f"{name} is kept outside of the file" for name in external(model)]
+    if problems:
+        raise GateError(f"{path} does not fit its target", details=problems[:SHOWN], mend="export it again")
+    return {"opset": opset, "ir": ir}
+
+
+def opset_of(model: ModelProto) -> int:
+    """The version of the standard operators that `model` is written in."""
+    return max((int(item.version) for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+
+
+def external(model: ModelProto) -> list[str]:
+    """Names of the weights of `model` that lie in other files."""
+    from onnx.external_data_helper import uses_external_data
+
+    return [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
+
+
+def _golden(bundle: Path) -> dict[str, Any]:
+    done = run(bundle, ["--golden"])
+    if done.exit_code == 0 and done.found and done.found.get("passed") is True:
+        return done.found
+    if done.found is None:
+        raise GateError(f"run.py of {bundle} failed (exit {done.exit_code})", details=done.stderr.splitlines()[-SHOWN:])
+    failures = done.found.get("failures", [])
+    raise GateError(
+        f"{len(failures)} of {done.found.get('rows')} golden vectors of {bundle} differ here "
+        f"(largest error {done.found.get('max_error')}, tolerance {done.found.get('tolerance')})",
+        details=[", ".join(f"{key} {value}" for key, value in failure.items()) for failure in failures[:SHOWN]],
+        mend="export it again on this kind of machine, or choose another scheme",
+    )

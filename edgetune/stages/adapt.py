@@ -1,0 +1,203 @@
+"""adapt: change the base model's weights with the chosen method, and prove that what is on disk is what was measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from edgetune import data, methods, progress, source, tasks
+from edgetune.artifact import Dataset
+from edgetune.errors import DataError, GateError
+from edgetune.methods import baselines, loop, memory
+from edgetune.methods.device import Device, choose
+from edgetune.methods.model import auto_class, forward, load_tokenizer, max_length
+from edgetune.recipe import Recipe
+from edgetune.tasks import Encoded, Scores, Task, confidence
+from edgetune.workspace import peak_rss_bytes, write_json
+
+RELOAD_TOLERANCE = 1e-6
+MOST_EPOCHS = 20
+
+
+def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
+    """Train, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines and how they were measured."""
+    started = time.monotonic()
+    task, method = tasks.get(recipe.task), methods.get(recipe.method)
+    settings = resolve(recipe, dataset.facts["rows"]["train"])
+    labels = list(dataset.facts["labels"])
+    device = choose(recipe.adapt)
+    tokenizer = load_tokenizer(recipe)
+    _tell_memory(recipe, settings, dataset, device, labels)
+    module = import_module(method.module)
+    model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
+    _set_dropout(model, recipe.adapt.dropout)
+    longest = max_length(recipe, model, tokenizer)
+    splits = {name: _encode(task, data.rows(dataset.path, name), tokenizer, longest, labels, name) for name in ("train", "validation", "test")}
+    pad_id = tokenizer.pad_token_id
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    progress.note(
+        f"{settings.epochs} epochs of {len(splits['train'])} rows, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
+        + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
+    )
+    progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
+    before = _baselines(recipe, task, model, splits, pad_id, labels, device, out.parent)
+
+    def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
+        return task.module.metrics(task.module.score(forward(model, device), splits["validation"], pad_id), labels)
+
+    sign = 1 if task.higher_is_better else -1
+    problem = loop.Problem(task.module, splits["train"], pad_id, evaluate, lambda found: sign * found[task.metric], (task.metric, "log_loss" if task.family == "encoder" else "loss"))
+    state = loop.train(model, problem, settings, device, out.parent)
+    model.eval()
+    scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
+    facts = _facts(recipe, task, scored, labels, data.rows(dataset.path, "test"))
+    probe = splits["validation"][: 2 * settings.batch_size]
+    reported = task.module.score(forward(model), probe, pad_id)
+    module.save(model, out)
+    del model
+    _same_after_reload(task, module.restore(recipe, out, labels).to(device.torch).eval(), probe, pad_id, reported)
+    return facts | {
+        "baselines": before,
+        "history": state.history,
+        "steps": state.step,
+        "settings": asdict(settings),
+        "max_length": longest,
+        "labels": labels,
+        "trained_weights": trained,
+        "device": device.name,
+        "precision": "bf16" if device.bf16 else "fp32",
+        "threads": torch.get_num_threads(),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def resolve(recipe: Recipe, rows: int) -> loop.Settings:
+    """The recipe's numbers, with the method's defaults in place of zeros, for `rows` training rows."""
+    task, method, keys = tasks.get(recipe.task), methods.get(recipe.method), recipe.adapt
+    defaults = method.defaults[task.family]
+    batch_size = keys.batch_size or defaults.batch_size
+    return loop.Settings(
+        epochs=keys.epochs or _epochs(defaults, math.ceil(rows / batch_size)),
+        batch_size=batch_size,
+        accumulation=keys.accumulation,
+        learning_rate=keys.learning_rate or defaults.learning_rate,
+        warmup=keys.warmup,
+        weight_decay=keys.weight_decay,
+        clip_norm=keys.clip_norm,
+        label_smoothing=keys.label_smoothing,
+        early_stopping=keys.early_stopping,
+        max_steps=keys.max_steps,
+        checkpoint_every=keys.checkpoint_every,
+        seed=recipe.seed,
+    )
+
+
+def _epochs(defaults: methods.Defaults, per_epoch: int) -> int:
+    """The method's epochs; more where the rows are so few that they would give under `defaults.least_steps` steps."""
+    return max(defaults.epochs, min(MOST_EPOCHS, math.ceil(defaults.least_steps / per_epoch)))
+
+
+def _encode(task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int, labels: Sequence[str], split: str) -> list[dict[str, Any]]:
+    """Token ids of one split; what was cut or left out is said. Raises DataError when nothing is left."""
+    encoded: Encoded = task.module.encode(rows, tokenizer, max_length=longest, labels=labels)
+    if encoded.cut:
+        progress.warn(f"{split}: {encoded.cut} of {len(rows)} texts are longer than {longest} tokens and were cut (adapt.max_length)")
+    if encoded.left_out:
+        first = ", ".join(f"row {rows[i]['row']}: {reason}" for i, reason in encoded.left_out[:3])
+        progress.warn(f"{split}: {len(encoded.left_out)} of {len(rows)} rows left out ({first}{', ...' if len(encoded.left_out) > 3 else ''})")
+    if not encoded.examples:
+        raise DataError(f"no row of {split} can be used", mend="raise adapt.max_length, or check the data: edgetune data check")
+    if any(not example["input_ids"] or not _learns(example) for example in encoded.examples):
+        raise GateError(f"{split}: a row has no token to learn from")
+    return encoded.examples
+
+
+def _learns(example: Mapping[str, Any]) -> bool:
+    labels = example.get("labels")
+    return labels is None or any(label != -100 for label in labels)
+
+
+def _score(task: Task, model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad_id: int, split: str) -> Scores:
+    run = forward(model)
+    with progress.bar(f"scoring {split}", len(examples)) as bar:
+
+        def counted(ids: Any, mask: Any) -> Any:
+            bar.advance(len(ids))
+            return run(ids, mask)
+
+        scores: Scores = task.module.score(counted, examples, pad_id)
+    return scores
+
+
+def _facts(recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Sequence[str], test_rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    facts: dict[str, Any] = {name: task.module.metrics(scores, labels) for name, scores in scored.items()}
+    if task.family == "encoder":
+        from edgetune.tasks.text_classification import report
+
+        chosen = confidence.fit(scored["validation"], recipe.export.reject_below)
+        facts["per_label"] = report(scored["test"], labels)
+        facts["confidence"] = {**confidence.as_facts(chosen), "test": confidence.measure(scored["test"], chosen)}
+        keep = [i for i, row in enumerate(test_rows) if not row.get("overlap")]
+        if len(keep) < len(test_rows):
+            test = scored["test"]
+            assert test.logits is not None and test.target is not None
+            alone = Scores(test.value[keep], test.weight[keep], test.logits[keep], test.target[keep])
+            facts["test_without_overlap"] = task.module.metrics(alone, labels)
+    return facts
+
+
+def _baselines(
+    recipe: Recipe, task: Task, model: PreTrainedModel, splits: Mapping[str, list[dict[str, Any]]], pad_id: int, labels: Sequence[str], device: Device, scratch: Path
+) -> dict[str, Any]:
+    """Test metrics of the untrained model and, for encoders, of frozen features + logistic regression; kept for a resumed run."""
+    if not recipe.adapt.baselines:
+        return {}
+    kept = scratch / "baselines.json"
+    if kept.exists():
+        return json.loads(kept.read_text("utf-8"))
+    model.eval()
+    untrained = task.module.score(forward(model, device), splits["test"], pad_id)
+    found = {"untrained": task.module.metrics(untrained, labels)}
+    if task.family == "encoder":
+        simple = baselines.logistic_regression(model, splits["train"], splits["test"], pad_id, len(labels), device)
+        found["frozen_logistic_regression"] = task.module.metrics(simple, labels)
+    for name, metrics in found.items():
+        progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
+    write_json(kept, found)
+    return found
+
+
+def _set_dropout(model: torch.nn.Module, probability: float) -> None:
+    """One probability for every dropout of the base; an adapter keeps its own (lora.dropout)."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout) and "lora_" not in name:
+            module.p = probability
+
+
+def _tell_memory(recipe: Recipe, settings: loop.Settings, dataset: Dataset, device: Device, labels: Sequence[str]) -> None:
+    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    config = AutoConfig.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
+    config.num_labels = max(2, len(labels))
+    with torch.device("meta"):
+        meta = auto_class(recipe.task).from_config(config, trust_remote_code=recipe.trust_remote_code)
+    characters = sum(column["p95"] for column in dataset.facts["characters"]["train"].values())
+    tokens = min(recipe.adapt.max_length or 512, max(8, round(characters / 3)))  # a batch is as long as its longest row
+    rows = -(-settings.batch_size // settings.accumulation)
+    memory.tell(memory.estimate(recipe, config, meta, rows, tokens, device), device)
+
+
+def _same_after_reload(task: Task, model: PreTrainedModel, probe: Sequence[Mapping[str, Any]], pad_id: int, reported: Scores) -> None:
+    again: Scores = task.module.score(forward(model), probe, pad_id)
+    difference = float(abs(again.value - reported.value).max())
+    if difference > RELOAD_TOLERANCE * max(1.0, float(abs(reported.value).max())):
+        raise GateError(f"the model reloaded from disk scores differently (by {difference:.2g} on the same rows)")

@@ -1,0 +1,219 @@
+"""export: the float graph, its smaller forms, the one that this target ships, and the bundle around it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from edgetune import data, progress, quant, tasks
+from edgetune.artifact import Dataset, Graph, Merged
+from edgetune.bundle import golden, write
+from edgetune.errors import GateError, RecipeError
+from edgetune.fit import candidates
+from edgetune.fit.candidates import Candidate
+from edgetune.graph import decoder, encoder
+from edgetune.graph import export as graphs
+from edgetune.methods.model import load_merged
+from edgetune.recipe import Recipe
+from edgetune.runtime.measure import in_turns
+from edgetune.runtime.verify import verify
+from edgetune.target import Target, is_host
+from edgetune.tasks import Task, confidence
+
+MB = 1e6
+LENGTHS = 64
+
+
+def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
+    """Trace the merged model into `out / "model.onnx"` and prove it equal to PyTorch."""
+    family = tasks.get(recipe.task).family
+    model = load_merged(merged.path, recipe.task)
+    model.set_attn_implementation("eager")  # opset <= 22 says it without guards against NaN
+    plan = encoder.plan(model, merged.facts["max_length"]) if family == "encoder" else decoder.plan(model)
+    progress.note(f"tracing the float graph (opset {opset}, IR {ir})")
+    facts = graphs.export(plan, out / "model.onnx", opset, ir)
+    progress.note(f"the graph equals PyTorch to {facts['max_error']:.1g} on {facts['shapes']} shapes (exporter {facts['exporter']})")
+    return {**facts, "size_bytes": (out / "model.onnx").stat().st_size, "generation": dict(plan.metadata)}
+
+
+def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, float_graph: Graph, work: Path, out: Path) -> dict[str, Any]:
+    """Choose this target's candidate, write its bundle into `out` and verify it in a fresh process.
+
+    `work` keeps candidates and their scores by content, so that targets share them. Raises GateError when every candidate is refused,
+    when a budget is broken, or when the bundle does not reproduce its golden vectors.
+    """
+    task = tasks.get(recipe.task)
+    labels = list(merged.facts["labels"])
+    tokenizer = AutoTokenizer.from_pretrained(merged.path)
+    longest = merged.facts["max_length"]
+    examples = {
+        name: task.module.encode(data.rows(dataset.path, name), tokenizer, max_length=longest, labels=labels).examples
+        for name in ("validation", "test")
+    }
+    schemes = _schemes(recipe, target, task)
+    asked = candidates.Asked(task, examples, labels, tokenizer.pad_token_id or 0, target, _allowed(recipe, target, task), recipe.export.strict, _size(recipe, target))
+    progress.note(f"{target.name}: {target.title}; trying {', '.join(schemes)}")
+    tried = candidates.choose(float_graph.path / "model.onnx", schemes, asked, work)
+    gc.collect()
+    chosen = next((c for c in tried if c.chosen), None)
+    if chosen is None:
+        raise GateError(
+            f"{target.name}: no candidate keeps its promise",
+            details=[f"{c.scheme.name} ({c.size_bytes / MB:.1f} MB): {c.reason}" for c in tried],
+            mend=_relax(task, tried),
+        )
+    facts = _facts(task, chosen, tried, labels)
+    sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
+    if sure is not None:
+        facts["confidence"] = {**confidence.as_facts(sure), "test": confidence.measure(chosen.test, sure)}
+    generation = _generation(tokenizer, merged.path, float_graph) if task.family == "decoder" else None
+    write.write(
+        write.Spec(
+            target=target,
+            task=task,
+            scheme=chosen.scheme.name,
+            graph=chosen.graph,
+            suffix=chosen.scheme.suffix,
+            merged=merged.path,
+            labels=labels,
+            max_length=longest,
+            confidence=confidence.as_facts(sure) if sure else None,
+            tolerance=chosen.scheme.tolerance,
+            lengths=_lengths(examples["test"]),
+            golden=_golden_texts(recipe, dataset, tokenizer, longest),
+            metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
+            onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=_version),
+            generation=generation,
+            card=_card(recipe, dataset, facts),
+        ),
+        out,
+    )
+    facts["golden"] = verify(out)
+    facts |= _measured(recipe, target, out)
+    progress.note(f"{target.name}: {chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; {task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test")
+    return facts
+
+
+def _facts(task: Task, chosen: Candidate, tried: list[Candidate], labels: list[str]) -> dict[str, Any]:
+    base = next(c for c in tried if c.scheme.name == "fp32")
+    before, after = (task.module.metrics(c.test, labels) for c in (base, chosen))
+    metric = task.metric
+    drop = before[metric] - after[metric]
+    known = base.test.weight > 0
+    facts = {
+        "scheme": chosen.scheme.name,
+        "size_bytes": chosen.size_bytes,
+        "metric": metric,
+        "quality": after[metric],
+        "baseline": before[metric],
+        "drop": drop,
+        "rows": int(known.sum()),
+        "proven": chosen.verdict.proven if chosen.verdict else True,
+        "verdict": chosen.reason,
+        "test": after,
+        "test_float": before,
+        "flips": {},
+        "candidates": [candidates.as_facts(task, c, labels) for c in tried],
+    }
+    if task.family == "encoder":
+        worse, better = (int((a.test.value[known] > b.test.value[known]).sum()) for a, b in ((base, chosen), (chosen, base)))
+        facts["flips"] = {"right_to_wrong": worse, "wrong_to_right": better}
+    if (drop > 0) == task.higher_is_better and drop != 0:
+        progress.warn(f"{metric} on test is {abs(drop):.4f} worse than the float model's ({before[metric]:.4f} -> {after[metric]:.4f})")
+    return facts
+
+
+def _schemes(recipe: Recipe, target: Target, task: Task) -> tuple[str, ...]:
+    schemes = recipe.export.schemes or (target.quantization.encoder if task.family == "encoder" else target.quantization.decoder)
+    for name in schemes:
+        if task.family not in quant.get(name).families:
+            fitting = [row.name for row in quant.SCHEMES.values() if task.family in row.families]
+            raise RecipeError(f"scheme {name} is not for {task.name}", mend=f"choose among: {', '.join(fitting)}")
+    return schemes
+
+
+def _allowed(recipe: Recipe, target: Target, task: Task) -> float:
+    asked = recipe.export.max_drop if task.higher_is_better else recipe.export.max_perplexity_increase
+    given = target.budget.max_drop if task.higher_is_better else target.budget.max_perplexity_increase
+    return given if asked is None else asked
+
+
+def _size(recipe: Recipe, target: Target) -> float | None:
+    limit = recipe.export.max_size_mb or target.budget.size_mb
+    return limit * MB if limit else None
+
+
+def _relax(task: Task, tried: list[Candidate]) -> str:
+    fits = [c for c in tried if c.verdict and not c.too_large]
+    if not fits:
+        return "raise --max-size"
+    nearest = min(fits, key=lambda c: c.verdict.loss if c.verdict else 0.0)
+    assert nearest.verdict is not None
+    key = "--max-drop" if task.higher_is_better else "--set export.max_perplexity_increase="
+    return f"the nearest is {nearest.scheme.name}: {key}{' ' if task.higher_is_better else ''}{nearest.verdict.loss:.4f} would let it pass"
+
+
+def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
+    """Peak memory and, on the target's own hardware, latency of a fresh process; a broken budget is a GateError."""
+    memory = recipe.export.max_memory_mb or target.budget.memory_mb
+    latency = recipe.export.max_latency_ms
+    here = is_host(target)
+    if not memory and not latency:
+        return {"budgets": {}}
+    found = in_turns([out], rounds=3, threads=target.runtime.threads)[0]
+    budgets: dict[str, Any] = {}
+    if memory:
+        budgets["memory_mb"] = {"allowed": memory, "measured": found.peak_rss_bytes / MB}
+    if latency:
+        budgets["latency_ms"] = {"allowed": latency, "measured": found.p50_ms if here else "unmeasured"}
+        if not here:
+            progress.warn(f"max_latency_ms is unmeasured: this machine is not {target.name}; run `run.py --benchmark` there")
+    for name, budget in budgets.items():
+        if budget["measured"] != "unmeasured" and budget["measured"] > budget["allowed"]:
+            raise GateError(f"{target.name}: {name} is {budget['measured']:.2f}, the budget is {budget['allowed']:g}", mend=f"raise the budget, or choose another scheme ({name})")
+    return {"budgets": budgets}
+
+
+def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, Any]:
+    from edgetune.tasks.text_generation import prompt_parts, stop_ids
+
+    prefix, suffix = prompt_parts(tokenizer)
+    return {"prefix": prefix, "suffix": suffix, "stop_ids": stop_ids(tokenizer, merged), "max_new_tokens": 128, **float_graph.facts["generation"]}
+
+
+def _golden_texts(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> list[str]:
+    if recipe.export.golden == "synthetic":
+        return golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed)
+    progress.note("golden vectors: rows of your validation data ship in the bundle, as asked (export.golden)")
+    return [data.prompt_of(row) for row in data.rows(dataset.path, "validation")[:128]]
+
+
+def _lengths(examples: list[Mapping[str, Any]]) -> list[int]:
+    """Token counts of at most 64 test rows, evenly spread over the distribution: what "real lengths" means in a benchmark."""
+    every = np.sort([len(example["input_ids"]) for example in examples])
+    picked = np.linspace(0, len(every) - 1, min(LENGTHS, len(every))).round().astype(int)
+    return [int(every[i]) for i in picked]
+
+
+def _card(recipe: Recipe, dataset: Dataset, facts: Mapping[str, Any]) -> write.Card:
+    from edgetune import source
+
+    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    return write.Card(
+        base_model=recipe.model,
+        base_folder=where.folder,
+        data=Path(recipe.data.path).name or recipe.data.path,
+        data_licence=recipe.data.licence,
+        method=recipe.method,
+        rows=dict(dataset.facts["rows"]),
+        notes=[facts["verdict"]],
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))

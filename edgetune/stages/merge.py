@@ -1,0 +1,60 @@
+"""merge: fold what was trained into a plain Hugging Face directory, and prove that it answers the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetune import data, methods, progress, tasks
+from edgetune.artifact import Adapted, Dataset
+from edgetune.errors import GateError
+from edgetune.methods.model import forward, load_merged, load_tokenizer
+from edgetune.recipe import Recipe
+
+TOLERANCE = 1e-3
+MARGIN = 2e-3  # a label may only flip where the two best are nearer than this
+ROWS = 128
+
+
+def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict[str, Any]:
+    """Write the merged float32 model and its tokenizer into `out`. Raises GateError when its logits differ from the adapter's."""
+    task, method = tasks.get(recipe.task), methods.get(recipe.method)
+    labels, longest = adapted.facts["labels"], adapted.facts["max_length"]
+    tokenizer = load_tokenizer(recipe)
+    merged = import_module(method.module).merge(recipe, adapted.path, labels)
+    merged.model.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+    rows = data.rows(dataset.path, "validation")[:ROWS]
+    examples = task.module.encode(rows, tokenizer, max_length=longest, labels=labels).examples
+    reloaded = load_merged(out, recipe.task)
+    difference, flips = _compare(forward(merged.reference.eval()), forward(reloaded), examples, task.module, tokenizer.pad_token_id)
+    facts = {"max_logit_difference": difference, "label_flips": flips, "rows": len(examples), "labels": labels, "max_length": longest, **merged.facts}
+    if difference > TOLERANCE or flips:
+        raise GateError(
+            f"the merged model differs from the adapter on its base: logits by {difference:.2g} (allowed {TOLERANCE}), {flips} answers flipped",
+            mend="report this with the model's name: the run directory still holds the adapter",
+        )
+    progress.note(f"merged into {facts['into']}; logits differ by at most {difference:.1g} on {len(examples)} validation rows, {flips} answers flipped")
+    return facts
+
+
+def _compare(reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], module: Any, pad_id: int) -> tuple[float, int]:
+    """(largest absolute logit difference, answers that differ although the margin is clear) over real positions."""
+    worst, flips = 0.0, 0
+    with progress.bar("comparing merged and adapter", len(examples)) as bar:
+        for index in tasks.batches(examples, 8):
+            batch = module.collate([examples[i] for i in index], pad_id)
+            ids, mask = batch["input_ids"], batch["attention_mask"]
+            a, b = reference(ids, mask), merged(ids, mask)
+            if a.ndim == 3:
+                a, b = a[mask.astype(bool)], b[mask.astype(bool)]
+            worst = max(worst, float(np.abs(a - b).max()))
+            best = np.sort(a, axis=-1)[:, -2:]
+            clear = best[:, 1] - best[:, 0] > MARGIN
+            flips += int(((a.argmax(-1) != b.argmax(-1)) & clear).sum())
+            bar.advance(len(index))
+    return worst, flips
