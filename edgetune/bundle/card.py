@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,38 @@ from typing import Any
 from edgetune.tasks import Task
 
 LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where a bundle comes from. `licences` is a folder that may hold the base model's licence files; `rows` counts rows by split."""
+    """Where a bundle comes from.
 
-    base: str
-    base_licence: str = "unknown"
-    licences: Path | None = None
+    `base_folder` is the base model's directory, in which its licence files and its own card are looked for. `rows` counts rows by
+    split. Of local paths only the last part is ever written.
+    """
+
+    base_model: str
+    base_folder: Path | None = None
+    base_licence: str = ""  # none: as the base model's card says
     data: str = "unknown"
     data_licence: str = "unknown"
     method: str = "unknown"
     rows: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def base(self) -> str:
+        return Path(self.base_model).name if Path(self.base_model).is_absolute() else self.base_model
+
+    @property
+    def data_name(self) -> str:
+        return Path(self.data).name if Path(self.data).is_absolute() else self.data
+
+    @property
+    def licence(self) -> str:
+        """Of the base model, as a Hugging Face identifier; "unknown" when nothing tells."""
+        return self.base_licence or _stated(self.base_folder) or "unknown"
 
 
 def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) -> str:
@@ -35,7 +52,7 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     from jinja2 import Environment, StrictUndefined
 
     front = ModelCardData(
-        license=card.base_licence.lower() if card.base_licence != "unknown" else None,
+        license=card.licence if card.licence != "unknown" else None,
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
         pipeline_tag=task.name,
         library_name="transformers.js",
@@ -58,15 +75,26 @@ def transformers_js_dtype(model: str) -> str:
 def copy_licences(card: Card, folder: Path) -> None:
     """Fill `folder` with the licence files of the base model as found, or with a note that there were none."""
     folder.mkdir(parents=True)
-    found = sorted(p for p in card.licences.iterdir() if p.is_file() and LICENCE_FILES.match(p.name)) if card.licences else []
+    found = sorted(p for p in card.base_folder.iterdir() if p.is_file() and LICENCE_FILES.match(p.name)) if card.base_folder else []
     for path in found:
         shutil.copyfile(path, folder / path.name)
     if not found:
         (folder / "NOT_FOUND.txt").write_text(
             f"No licence file was found beside the base model {card.base}.\n"
-            f"Licence as stated: {card.base_licence}. Read the model's page before you ship this bundle.\n",
+            f"Licence as stated: {card.licence}. Read the model's page before you ship this bundle.\n",
             "utf-8",
         )
+
+
+def _stated(folder: Path | None) -> str:
+    """The licence in the front matter of the base model's own card."""
+    from huggingface_hub import ModelCard
+
+    if folder is None or not (folder / "README.md").is_file():
+        return ""
+    card = ModelCard((folder / "README.md").read_text("utf-8", errors="replace"), ignore_metadata_errors=True)
+    stated = card.data.get("license")
+    return ", ".join(stated) if isinstance(stated, list) else stated or ""
 
 
 def _number(value: Any) -> str:

@@ -4,6 +4,8 @@ The texts are synthetic (no user data) and look for trouble: scripts, accents in
 blanks, very short and very long texts, numbers, capitals, typos.
 """
 
+# ruff: noqa: RUF001 (letters that look like others are the point)
+
 from __future__ import annotations
 
 import random
@@ -25,9 +27,11 @@ LONGEST = 512  # tokens of the longest text, when the model takes more
 SUBJECTS = ("the kitchen light", "my account", "the train to the coast", "a large file", "the weather", "our last order", "the garden gate")
 VERBS = ("turn on", "check", "find", "cancel", "repeat", "describe", "move", "forget about", "wait for", "rename")
 ENDS = ("", " please", " now", " before 7:30 am", ", if you can", " in 10 minutes", " again and again", "?", "!", "...")
+ACCENTS = ("café crème brûlée", "naïve coöperation", "Ångström über Łódź", "Đặng Thị Hồng Gấm")  # also in their other normal form
 ODD = (
     *("a", "I", "7", "?", "!", ".", "é", "中", "🙂", "ß", "\u200b", "-"),
-    *("café crème brûlée", "naïve coöperation", "Ångström über Łódź", "Đặng Thị Hồng Gấm"),
+    *ACCENTS,
+    *(unicodedata.normalize("NFD", text) for text in ACCENTS),
     *("今天天气怎么样", "電気をつけてください", "불을 켜 주세요", "включи свет на кухне", "άναψε το φως"),
     *("أشعل ضوء المطبخ", "הדלק את האור במטבח", "रसोई की बत्ती जलाओ", "เปิดไฟในครัว"),
     *("🙂🙃 lights on 💡", "👩‍👩‍👧‍👦 family 🇫🇷", "thumbs 👍🏽 up", "❤️ vs ❤"),
@@ -70,7 +74,7 @@ def synthetic(tokenizer: Any, count: int = 128, seed: int = 0, max_length: int =
     """
     draw = random.Random(seed)
     long = _long(tokenizer, min(max_length, LONGEST), draw)
-    texts = dict.fromkeys([*long, *ODD, *(unicodedata.normalize("NFD", text) for text in ODD[12:16])])
+    texts = dict.fromkeys([*long, *ODD])
     sentences = _sentences(draw)
     while len(texts) < count:
         texts[next(sentences)] = None
@@ -113,14 +117,12 @@ def rows(bundle: Bundle, tokenizer: Any, texts: Sequence[str]) -> Iterator[dict[
 def _training_ids(bundle: Bundle, tokenizer: Any, text: str) -> list[int]:
     """As the task's `encode` makes them for training."""
     if bundle.generation is None:
-        ids: list[int] = tokenizer(text, truncation=True, max_length=bundle.max_length)["input_ids"]
-        return ids
+        return list(tokenizer(text, truncation=True, max_length=bundle.max_length)["input_ids"])
     prompt = bundle.generation["prefix"] + text.strip() + bundle.generation["suffix"]
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": text.strip()}]
         prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+    return list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _sentences(draw: random.Random) -> Iterator[str]:

@@ -35,10 +35,14 @@ def benchmark(
     ],
     provider: Provider = None,
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option(min=1, help="turns that each bundle gets")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="turns that each bundle gets")] = 3,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="measure the quality on so many test rows (none: all)", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="rows (.jsonl) to score on, such as RUN/data/test.jsonl; none: the score at export", show_default=False
+        ),
     ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="score on the first N rows only", show_default=False)] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a report", show_default=False)] = None,
 ) -> None:
     """Each bundle runs in a process of its own, and they take turns, so that a busy moment hits all of them."""
@@ -48,7 +52,7 @@ def benchmark(
 
     for bundle in bundles:
         _is_bundle(bundle)
-    measured = measure(bundles, rounds=rounds, threads=threads, provider=provider, rows=rows)
+    measured = measure(bundles, rounds=rounds, threads=threads, provider=provider, rows=rows, limit=limit)
     if html is not None:
         from edgetune.report.page import html as page
         from edgetune.workspace import write_text

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
@@ -169,16 +169,16 @@ def table(rows: Iterable[Sequence[Any]], *columns: str, title: str = "", right: 
     return made
 
 
-def facts(pairs: Mapping[str, Any], title: str = "") -> Table:
+def facts(pairs: Mapping[str, Any], title: str = "") -> Group:
     """Names and values, one pair a line."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     made = Table.grid(padding=(0, 2))
-    made.title, made.title_justify, made.title_style = title or None, "left", "bold"
     for name, value in pairs.items():
         made.add_row(Text(name, style="dim"), Text("-" if value is None else str(value)))
-    return made
+    return Group(*([Text(title, style="bold")] if title else []), made)
 
 
 def size(count: float | None) -> str:

@@ -87,30 +87,33 @@ def exported(facts: Report) -> Iterable[Table]:
 
 def benchmarked(measured: Report) -> Iterable[Table | str]:
     """`edgetune.benchmark/1` as a table: one line a bundle, batch and length."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    notes = []
     for bundle in measured.get("bundles", ()):
         quality = bundle.get("quality") or {}
-        shared = (
-            bundle.get("target"),
-            bundle.get("scheme"),
-            size(bundle.get("size_bytes")),
-            f"{number(quality.get('value'))}",
-            size(bundle.get("peak_rss_bytes")),
-            number(bundle.get("load_ms"), 0),
+        about = (
+            bundle["target"],
+            bundle["scheme"],
+            size(bundle["size_bytes"]),
+            number(quality.get("value")),
+            size(bundle["peak_rss_bytes"]),
+            number(bundle["load_ms"], 0),
         )
-        for index, latency in enumerate(bundle.get("latency") or [{}]):
-            low, high = latency.get("ci95_ms") or (None, None)
-            rows.append(
-                (
-                    *(shared if index == 0 else ("",) * len(shared)),
-                    f"{latency.get('batch', '-')} x {latency.get('sequence', '-')}",
-                    number(latency.get("p50_ms"), 2),
-                    f"{number(low, 2)} .. {number(high, 2)}",
-                    number(latency.get("p95_ms"), 2),
-                    number(latency.get("p99_ms"), 2),
-                    latency.get("runs"),
-                )
+        for index, latency in enumerate(bundle["latency"]):
+            low, high = latency["ci95_ms"]
+            shape = f"{latency['batch']} x {latency['sequence']}{' (real)' if latency.get('lengths') == 'real' else ''}"
+            times = (
+                number(latency["p50_ms"], 2),
+                f"{low:.2f} .. {high:.2f}",
+                number(latency["p95_ms"], 2),
+                number(latency["p99_ms"], 2),
+                latency["runs"],
             )
+            rows.append((*(about if index == 0 else [""] * len(about)), shape, *times))
+        if bundle.get("decode_tokens_per_s"):
+            notes.append(f"{bundle['target']}: writes {bundle['decode_tokens_per_s']:.0f} tokens a second")
+        if bundle.get("note"):
+            notes.append(f"{bundle['target']}: {bundle['note']}")
     if not rows:
         return
     columns = (
@@ -129,7 +132,11 @@ def benchmarked(measured: Report) -> Iterable[Table | str]:
     )
     yield table(rows, *columns, title="benchmark", right=columns[2:])
     first = measured["bundles"][0]
-    yield f"{machine(measured.get('machine') or {})}, {first.get('provider')}, {first.get('threads')} thread(s); p50: the median"
+    here = measured.get("machine") or {}
+    yield f"{machine(here)}, {first['provider']}, {first['threads']} thread(s); p50 is the median" + (
+        ", the machine was busy" if here.get("disturbed") else ""
+    )
+    yield from notes
 
 
 def machine(facts: Report) -> str:

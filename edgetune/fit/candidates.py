@@ -1,7 +1,7 @@
 """Candidates: each scheme's graph, what it costs in the metric, and the first that keeps its promise.
 
-A quantised candidate is scored one row at a time, as an app runs it: dynamic quantisation takes its scale from the whole tensor, so
-the neighbours in a batch would change the answer. Graphs and scores are kept by content and shared between targets.
+A dynamically quantised candidate is scored one row at a time, as an app runs it: its scales come from the whole tensor, so the
+neighbours in a batch would change the answer. Graphs and scores are kept by content and shared between targets.
 """
 
 from __future__ import annotations
@@ -126,6 +126,6 @@ def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
             bar.advance(len(ids))
             return forward(ids, mask)
 
-        size = {} if scheme.name == "fp32" else {"size": 1}
+        size = {"size": 1} if scheme.row_by_row else {}
         scores: Scores = asked.task.module.score(counted, examples, asked.pad_id, **size)
     return scores

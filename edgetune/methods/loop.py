@@ -46,7 +46,7 @@ class State:
     step: int = 0
     epoch: int = 0
     batch: int = 0  # batches of this epoch that are done
-    best: float | None = None
+    best: tuple[float, float] | None = None
     waited: int = 0  # evaluations without gain
     loss: float = 0.0  # summed over the batches of this epoch
     parts: int = 1  # micro-batches per step; doubled when memory runs out
@@ -61,7 +61,7 @@ class Problem:
     examples: Sequence[Mapping[str, Any]]
     pad_id: int
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
-    better: Callable[[Mapping[str, float]], float]
+    better: Callable[[Mapping[str, float]], tuple[float, float]]  # the metric, then what decides between equals; higher is better
     shown: Sequence[str]  # the metrics that each epoch's line names
 
 
@@ -201,11 +201,11 @@ def _evaluate(model: PreTrainedModel, problem: Problem, weights: Mapping[str, to
     loss = state.loss / max(1, state.batch)
     found = dict(problem.evaluate(model))
     score = problem.better(found)
-    state.history.append({"epoch": state.epoch + 1, "step": state.step, "train_loss": loss, **found})
+    state.history.append({"epoch": state.epoch + 1, "step": state.step, "train_loss": loss, "tie": score[1], **found})
     shown = ", ".join(f"{name.replace('_', ' ')} {found[name]:.4f}" for name in problem.shown)
-    if state.best is None or score > state.best:
-        state.best, state.waited = score, 0
+    gained = state.best is None or score[0] > state.best[0] or score[1] > max(entry["tie"] for entry in state.history[:-1])
+    state.waited = 0 if gained else state.waited + 1
+    if state.best is None or score > tuple(state.best):
+        state.best = score
         checkpoint.save_best(scratch, weights)
-    else:
-        state.waited += 1
     progress.note(f"epoch {state.epoch + 1}: training loss {loss:.4f}; validation {shown}")

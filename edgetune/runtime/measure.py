@@ -69,6 +69,11 @@ class Measurement:
     latency: tuple[Latency, ...]
     decode_tokens_per_s: float | None
 
+    @property
+    def p50_ms(self) -> float:
+        """Of the first shape: one text at a time, at real lengths, unless other shapes were asked."""
+        return self.latency[0].p50_ms
+
 
 def in_turns(
     bundles: Sequence[Path],

@@ -78,6 +78,9 @@ def _graph(bundle: Path, facts: dict[str, Any]) -> dict[str, Any]:
     path = bundle / facts["model"]
     try:
         model = onnx.load(path, load_external_data=False)
+        if outside := external(model):
+            details = [f"{name} is kept in another file" for name in outside[:SHOWN]]
+            raise GateError(f"{path} does not hold all of its weights", details=details, mend="export it again")
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, DecodeError) as error:
         raise GateError(f"{path} is not a valid ONNX graph", details=str(error).strip().splitlines()[:SHOWN]) from None
@@ -87,9 +90,8 @@ def _graph(bundle: Path, facts: dict[str, Any]) -> dict[str, Any]:
         most = target.load(facts["target"]).runtime
         problems += [f"opset {opset}, {facts['target']} takes {most.opset}"] * (opset > most.opset)
         problems += [f"IR {ir}, {facts['target']} takes {most.ir}"] * (ir > most.ir)
-    problems += [f"{name} is kept outside of the file" for name in external(model)]
     if problems:
-        raise GateError(f"{path} does not fit its target", details=problems[:SHOWN], mend="export it again")
+        raise GateError(f"{path} does not fit its target", details=problems, mend="export it again")
     return {"opset": opset, "ir": ir}
 
 

@@ -34,7 +34,7 @@ try:
 except ImportError as missing:
     if __name__ != "__main__":
         raise
-    sys.stderr.write(f"error: {missing}; pip install onnxruntime tokenizers numpy\n")
+    print(f"error: {missing}; pip install onnxruntime tokenizers numpy", file=sys.stderr)
     sys.exit(2)
 
 SCHEMA = "edgetune.bundle/1"
@@ -49,6 +49,9 @@ DECODE_STEPS = 32  # tokens generated to time generation
 
 class BundleError(Exception):
     """What is wrong with the folder, this machine or the request, in one line."""
+
+
+ERRORS: tuple[type[Exception], ...] = (BundleError, *ORT_ERRORS)
 
 
 class Bundle:
@@ -340,7 +343,7 @@ def benchmark(bundle: Bundle, batch: int, sequences: Sequence[int | None], runs:
         next(stream)  # the prefill
         decode = {"prompt": len(prompt), "ms": [timed(partial(next, stream)) for _ in range(DECODE_STEPS)]}
     return {
-        **{"onnxruntime": ort.__version__, "provider": bundle.provider, "threads": bundle.threads},
+        **{"onnxruntime": ort.__version__, "provider": bundle.session.get_providers()[0], "threads": bundle.threads},
         **{"load_ms": bundle.load_ms, "cold_start_ms": cold_start_ms, "peak_rss_bytes": peak_rss_bytes()},
         **{"latency": latency, "decode": decode},
     }
@@ -383,20 +386,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return asked
 
 
-def write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
 def answer(bundle: Bundle, text: str, asked: argparse.Namespace) -> None:
     shown = ""
     if bundle.generation is not None:
-        stream = str if asked.json else write
+        stream = str if asked.json else partial(print, end="", flush=True)
         found = bundle.generate(text, asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, stream)
     else:
         [found] = bundle.predict([text])
         shown = f"{found['label'] or '(no label)'}   {found['confidence']:.3f}{'   (the text was cut)' if found['cut'] else ''}"
-    write((json.dumps(found) if asked.json else shown) + "\n")
+    print(json.dumps(found) if asked.json else shown, flush=True)
 
 
 def main(asked: argparse.Namespace, folder: Path) -> int:
@@ -405,13 +403,13 @@ def main(asked: argparse.Namespace, folder: Path) -> int:
         bundle = Bundle(folder, asked.threads, asked.provider)
         if asked.golden or asked.benchmark:
             found = golden(bundle) if asked.golden else benchmark(bundle, asked.batch, asked.sequence, asked.runs, asked.seconds)
-            write(json.dumps(found) + "\n")
+            print(json.dumps(found))
             return 0 if found.get("passed", True) else 4
         for text in asked.texts or (line.rstrip("\r\n") for line in sys.stdin):
             answer(bundle, text, asked)
         return 0
-    except (BundleError, *ORT_ERRORS) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    except ERRORS as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

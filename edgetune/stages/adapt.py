@@ -54,8 +54,10 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(task.module.score(forward(model, device), splits["validation"], pad_id), labels)
 
-    sign = 1 if task.higher_is_better else -1
-    problem = loop.Problem(task.module, splits["train"], pad_id, evaluate, lambda found: sign * found[task.metric], (task.metric, "log_loss" if task.family == "encoder" else "loss"))
+    sign, loss = (1, "log_loss") if task.higher_is_better else (-1, "loss")
+    problem = loop.Problem(
+        task.module, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[loss]), (task.metric, loss)
+    )
     state = loop.train(model, problem, settings, device, out.parent)
     model.eval()
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}

@@ -29,11 +29,13 @@ def benchmark(
     threads: int | None = None,
     provider: str | None = None,
     shapes: Sequence[Shape] = SHAPES,
-    data: Path | Callable[[], Rows] | None = None,
+    rows: Path | Callable[[], Rows] | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
-    """Measure `bundles` in turns, in fresh processes, and score them on the rows of `data` (rows as the task's `encode` takes them).
+    """Measure `bundles` in turns, in fresh processes, and score them on `rows` (as the task's `encode` takes them).
 
-    `data` is a .jsonl file or a function that gives the rows; without it a bundle's quality is the one measured at export.
+    `rows` is a .jsonl file or a function that gives them, of which the first `limit` count; without rows a bundle's quality is the
+    one measured at export.
     `threads` and `provider` stand in for the bundles' own. Raises RequestError.
     """
     if not bundles:
@@ -44,12 +46,12 @@ def benchmark(
     here |= {"load_after": machine.load(), "disturbed": here["busy"] > machine.BUSY}
     if here["disturbed"]:
         progress.warn(f"other programs used {here['busy']:.0%} of this machine at the start: trust the ratios, not the times")
-    rows = _read(data) if data is not None else None
+    scored = _read(rows)[:limit] if rows is not None else None
     return {
         "schema": SCHEMA,
         "machine": here,
         "bundles": [
-            _entry(measurement, facts, _quality(measurement, facts, rows)) for measurement, facts in zip(measured, every, strict=True)
+            _entry(measurement, facts, _quality(measurement, facts, scored)) for measurement, facts in zip(measured, every, strict=True)
         ],
     }
 
@@ -90,7 +92,7 @@ def _quality(measured: Measurement, facts: Mapping[str, Any], rows: list[Mapping
         "metric": at_export.get("metric", task.metric),
         "value": at_export["quality"],
         "baseline": at_export.get("baseline"),
-        "n": at_export.get("n"),
+        "n": at_export.get("rows"),
         "ci95": at_export.get("ci95"),
         "measured": "at export",
     }
@@ -148,13 +150,13 @@ def _interval(scores: Scores, task: Task, labels: Sequence[str]) -> list[float] 
     return [float(found.low), float(found.high)]
 
 
-def _read(data: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
-    if callable(data):
-        return list(data())
+def _read(rows: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
+    if callable(rows):
+        return list(rows())
     try:
-        with data.open(encoding="utf-8") as file:
+        with rows.open(encoding="utf-8") as file:
             return [json.loads(line) for line in file if line.strip()]
     except OSError as error:
-        raise DataError(f"cannot read {data}: {error.strerror}") from None
+        raise DataError(f"cannot read {rows}: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{data} is not JSON lines: {error}") from None
+        raise DataError(f"{rows} is not JSON lines: {error}") from None

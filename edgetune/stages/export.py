@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from edgetune import data, progress, quant, tasks
 from edgetune.artifact import Dataset, Graph, Merged
 from edgetune.bundle import golden, write
+from edgetune.data.columns import question
 from edgetune.errors import GateError, RecipeError
 from edgetune.fit import candidates
 from edgetune.fit.candidates import Candidate
@@ -20,7 +21,7 @@ from edgetune.graph import decoder, encoder
 from edgetune.graph import export as graphs
 from edgetune.methods.model import load_merged
 from edgetune.recipe import Recipe
-from edgetune.runtime.measure import in_turns
+from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
 from edgetune.tasks import Task, confidence
@@ -165,12 +166,12 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     here = is_host(target)
     if not memory and not latency:
         return {"budgets": {}}
-    found = in_turns([out], rounds=3, threads=target.runtime.threads)[0]
+    found = in_turns([out], threads=target.runtime.threads, shapes=[Shape()])[0]
     budgets: dict[str, Any] = {}
     if memory:
-        budgets["memory_mb"] = {"allowed": memory, "measured": found.peak_rss_bytes / MB}
+        budgets["memory_mb"] = {"allowed": memory, "measured": (found.peak_rss_bytes or 0) / MB}
     if latency:
-        budgets["latency_ms"] = {"allowed": latency, "measured": found.p50_ms if here else "unmeasured"}
+        budgets["latency_ms"] = {"allowed": latency, "measured": found.latency[0].p50_ms if here else "unmeasured"}
         if not here:
             progress.warn(f"max_latency_ms is unmeasured: this machine is not {target.name}; run `run.py --benchmark` there")
     for name, budget in budgets.items():
@@ -183,14 +184,15 @@ def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, A
     from edgetune.tasks.text_generation import prompt_parts, stop_ids
 
     prefix, suffix = prompt_parts(tokenizer)
-    return {"prefix": prefix, "suffix": suffix, "stop_ids": stop_ids(tokenizer, merged), "max_new_tokens": 128, **float_graph.facts["generation"]}
+    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(merged))
+    return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": 128, **float_graph.facts["generation"]}
 
 
 def _golden_texts(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> list[str]:
     if recipe.export.golden == "synthetic":
         return golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed)
     progress.note("golden vectors: rows of your validation data ship in the bundle, as asked (export.golden)")
-    return [data.prompt_of(row) for row in data.rows(dataset.path, "validation")[:128]]
+    return [question(row) for row in data.rows(dataset.path, "validation")[:128]]
 
 
 def _lengths(examples: list[Mapping[str, Any]]) -> list[int]:

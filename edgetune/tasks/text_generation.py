@@ -64,13 +64,13 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.
     }
 
 
-def loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Cross-entropy of the next token, the mean over the learned ones. `logits` [b, s, vocabulary]."""
+def loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+    """Cross-entropy of the next token with label smoothing, the mean over the learned ones. `logits` [b, s, vocabulary]."""
     from torch.nn.functional import cross_entropy
 
     target = batch["labels"][:, 1:]
     learned = target != NOT_LEARNED
-    return cross_entropy(logits[:, :-1][learned].float(), target[learned])
+    return cross_entropy(logits[:, :-1][learned].float(), target[learned], label_smoothing=smoothing)
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int) -> Scores:

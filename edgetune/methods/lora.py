@@ -1,0 +1,91 @@
+"""Low-rank adapters (LoRA, arXiv:2106.09685; rsLoRA, arXiv:2312.03732) on a float base, or on one held in 4 bits (`qlora`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import PreTrainedModel
+
+from edgetune import tasks
+from edgetune.errors import RecipeError, did_you_mean
+from edgetune.methods import bnb
+from edgetune.methods.full import HEADS
+from edgetune.methods.model import Merge, load_base
+from edgetune.recipe import Recipe
+
+ALL_LINEAR = "all-linear"
+
+
+def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
+    """The base model, frozen, with fresh adapters; a classifier's head is trained whole.
+
+    Raises RecipeError when lora.modules names no module of the model.
+    """
+    base = load_base(recipe, labels, quantized=_quantized(recipe))
+    encoder = tasks.get(recipe.task).family == "encoder"
+    heads = _heads(base) if encoder else []
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS if encoder else TaskType.CAUSAL_LM,
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha or recipe.lora.rank,
+        lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        target_modules=_targets(recipe, base),
+        exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?" if heads else None,
+        modules_to_save=heads or None,
+    )
+    return get_peft_model(base, config)
+
+
+def save(model: PeftModel, folder: Path) -> None:
+    """Adapter and trained head as safetensors, in peft's own layout."""
+    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+
+
+def restore(recipe: Recipe, folder: Path, labels: Sequence[str]) -> PeftModel:
+    return _adapted(load_base(recipe, labels, quantized=_quantized(recipe)), folder)
+
+
+def merge(recipe: Recipe, folder: Path, labels: Sequence[str]) -> Merge:
+    """Fold the adapter into its base in float32; the reference is the adapter on the base that it was trained on.
+
+    A 4-bit base is dequantised first: the adapter learned to correct those very values, not the original ones.
+    """
+    base = load_base(recipe, labels, quantized=_quantized(recipe))
+    if _quantized(recipe):
+        bnb.dequantize(base)
+    model = _adapted(base, folder).merge_and_unload(safe_merge=True)
+    into = "the dequantised 4-bit base" if _quantized(recipe) else "the float base"
+    return Merge(model.eval(), restore(recipe, folder, labels).eval(), {"into": into})
+
+
+def _quantized(recipe: Recipe) -> bool:
+    return recipe.method == "qlora"
+
+
+def _adapted(base: PreTrainedModel, folder: Path) -> PeftModel:
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+def _heads(model: torch.nn.Module) -> list[str]:
+    """The parts of a classifier that are trained whole, by the last part of their names."""
+    return sorted({name.rpartition(".")[2] for name, _ in model.named_modules()} & set(HEADS))
+
+
+def _targets(recipe: Recipe, model: torch.nn.Module) -> str | list[str]:
+    asked = recipe.lora.modules
+    if asked == ALL_LINEAR:
+        return ALL_LINEAR
+    wanted = [name.strip() for name in asked.split(",") if name.strip()]
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    unknown = [f'lora.modules: the model has no linear layer "{name}"{did_you_mean(name, linear)}' for name in wanted if name not in linear]
+    if unknown or not wanted:
+        raise RecipeError(
+            "lora.modules does not fit the model",
+            details=unknown or ["lora.modules is empty"],
+            mend=f"choose among {', '.join(sorted(linear))}, or {ALL_LINEAR}",
+        )
+    return wanted

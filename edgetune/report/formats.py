@@ -1,0 +1,111 @@
+"""Numbers as the report's page writes them: the rounded text for people, the exact value in `<data value>` for programs.
+
+A value that is not there is a dash.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jinja2 import Undefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+NONE = "–"
+NAMES = {"macro_f1": "macro F1", "f1": "F1", "worst_recall": "worst label's recall"}
+
+
+def words(name: str) -> str:
+    """A key as people write it: "log_loss" -> "log loss"."""
+    return NAMES.get(name, str(name).replace("_", " "))
+
+
+def is_fraction(metric: str) -> bool:
+    return not metric.endswith(("loss", "perplexity"))
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits, at most three decimals: 0.852, 8.30, 83.0, 1234."""
+    places = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{min(3, max(0, places))}f}"
+
+
+def _tag(value: Any, text: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format(value, text)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or isinstance(value, Undefined)
+
+
+def _plain(write: Callable[[Any], str]) -> Callable[[Any], str]:
+    return lambda value: NONE if _absent(value) else _tag(value, write(value))
+
+
+def duration(seconds: float) -> str:
+    """75.2 -> "1 min 15 s"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+@pass_context
+def score(context: Context, value: Any, metric: str) -> str:
+    """A metric: fractions in percent, with as many decimals as the number of rows is worth; losses and perplexity as they are."""
+    if _absent(value):
+        return NONE
+    return _tag(value, f"{value * 100:.{context['digits']}f} %" if is_fraction(metric) else f"{value:.4g}")
+
+
+@pass_context
+def interval(context: Context, bounds: Any, metric: str) -> str:
+    """[low, high] of a metric: "81.8 – 91.6 %"."""
+    if _absent(bounds):
+        return NONE
+    scale, places, unit = (100, f".{context['digits']}f", " %") if is_fraction(metric) else (1, ".4g", "")
+    low, high = (_tag(bound, format(bound * scale, places)) for bound in bounds)
+    return Markup("{} – {}{}").format(low, high, unit)
+
+
+def change(value: Any, metric: str) -> str:
+    """What was lost: percentage points of a fraction, percent of a perplexity; a gain has a minus."""
+    if _absent(value):
+        return NONE
+    return _tag(value, f"{value * 100 + 0.0:.2f} {'points' if is_fraction(metric) else '%'}".replace("-0.00 ", "0.00 ").replace("-", "−"))
+
+
+def span_ms(bounds: Any) -> str:
+    """[low, high] in ms: "0.834 – 0.885"."""
+    return NONE if _absent(bounds) else Markup(" – ").join(_tag(bound, milliseconds(bound)) for bound in bounds)
+
+
+def setting(value: Any) -> str:
+    """A value of the recipe, as TOML has it."""
+    if value is None or value == "" or value == []:
+        return NONE
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "words": words,
+    "score": score,
+    "interval": interval,
+    "change": change,
+    "span_ms": span_ms,
+    "setting": setting,
+    "count": _plain(lambda value: f"{value:,}"),
+    "percent": _plain(lambda value: f"{value * 100:.1f} %"),
+    "share": _plain(lambda value: f"{value * 100:.0f} %"),
+    "mb": _plain(lambda value: f"{value / 1e6:,.1f} MB"),
+    "gb": _plain(lambda value: f"{value / 1e9:,.1f} GB"),
+    "ms": _plain(milliseconds),
+    "number": _plain(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)),
+    "seconds": _plain(duration),
+}

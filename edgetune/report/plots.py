@@ -1,0 +1,220 @@
+"""The report's plots as inline SVG, drawn with matplotlib (imported only when there is something to draw).
+
+Texts stay texts, in the page's own font; colours are CSS variables of the page, so that they follow light and dark. The same
+numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from edgetune.report.formats import is_fraction, milliseconds, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 5.4  # inches: on a phone the letters are still of reading size
+COLOURS = {"ink": "#101112", "muted": "#606162", "line": "#c0c1c2", "accent": "#1f6fb2", "second": "#c4620a"}  # found again, and made variables
+INK, MUTED, LINE, ACCENT, SECOND = COLOURS.values()
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.4,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "text.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate: its size in MB, its metric on validation, and the targets that ship it (with their latency)."""
+
+    scheme: str
+    size_mb: float
+    quality: float
+    shipped: tuple[str, ...]
+
+
+def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Loss in training and on validation, and `metric` on validation, by epoch; empty with fewer than two epochs."""
+    if len(history) < 2:
+        return ""
+    epochs = [entry["epoch"] for entry in history]
+    loss = "log_loss" if "log_loss" in history[0] else "loss"
+
+    def draw(figure: Figure) -> None:
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        upper.plot(epochs, [entry["train_loss"] for entry in history], color=SECOND, marker="o", markersize=3, label="training loss")
+        upper.plot(epochs, [entry[loss] for entry in history], color=ACCENT, marker="s", markersize=3, label=f"validation {words(loss)}")
+        upper.set_title("loss (nats)")
+        upper.legend(fontsize=8.5)
+        lower.plot(epochs, [_shown(entry[metric], metric) for entry in history], color=ACCENT, marker="s", markersize=3)
+        lower.set_title(f"validation {_unit(metric)}")
+        lower.set_xlabel("epoch")
+        lower.xaxis.get_major_locator().set_params(integer=True)
+
+    last = history[-1]
+    told = f"From epoch 1 to {last['epoch']}: training loss {history[0]['train_loss']:.3g} to {last['train_loss']:.3g}, validation " + ", ".join(
+        f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((loss, metric))
+    )
+    return _svg("curves", f"Loss and validation {words(metric)} by epoch", told, 3.9, draw)
+
+
+def bars(results: Sequence[tuple[str, float]], metric: str, higher_is_better: bool) -> str:
+    """`metric` on test, one bar a name; empty with fewer than two."""
+    if len(results) < 2:
+        return ""
+    names, values = [name for name, _ in results], [_shown(value, metric) for _, value in results]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        colours = [ACCENT if name == "adapted" or name.startswith("bundle ") else MUTED for name in names]
+        drawn = axes.barh(range(len(names)), values, color=colours, height=0.62)
+        axes.bar_label(drawn, [_number(value, metric) for value in values], padding=3, fontsize=8.5, color=INK)
+        _rows(axes, names)
+        axes.set_title(f"test {_unit(metric)}, {'higher' if higher_is_better else 'lower'} is better")
+        axes.set_xlim(0, max(values) * 1.16 or 1)
+
+    told = "; ".join(f"{name}: {_number(value, metric)}" for name, value in zip(names, values, strict=True))
+    return _svg("result", f"Test {words(metric)} beside the baselines", told, 0.9 + 0.3 * len(names), draw)
+
+
+def tradeoff(points: Sequence[Point], metric: str) -> str:
+    """Size against `metric` on validation; filled points ship. Empty with fewer than two."""
+    if len(points) < 2:
+        return ""
+    ordered = sorted(points, key=lambda point: (point.size_mb, point.quality))
+    letters = [chr(ord("A") + i % 26) + (str(i // 26) if i >= 26 else "") for i in range(len(ordered))]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for letter, point in zip(letters, ordered, strict=True):
+            at = point.size_mb, _shown(point.quality, metric)
+            axes.plot(*at, "o", color=ACCENT, markersize=8, fillstyle="full" if point.shipped else "none", label=f"{letter}  {_caption(point)}")
+            axes.annotate(letter, at, xytext=(6, 5), textcoords="offset points")
+        axes.set_xlim(0, max(point.size_mb for point in ordered) * 1.12)
+        axes.margins(y=0.2)
+        axes.set_xlabel("size (MB)")
+        axes.set_title(f"validation {_unit(metric)} against size; filled: ships")
+        axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), handlelength=0, handletextpad=0, markerscale=0, fontsize=8.5)
+
+    told = "; ".join(f"{_caption(p)}: {p.size_mb:.1f} MB, {_number(_shown(p.quality, metric), metric)}" for p in ordered)
+    return _svg("tradeoff", f"Size of each candidate against its {words(metric)} on validation", told, 2.9 + 0.2 * len(ordered), draw)
+
+
+def latency(bundles: Sequence[Mapping[str, Any]]) -> str:
+    """One panel a shape, one bar a bundle: the median with its 95 % interval, and p95 and p99 as ticks. Empty without a latency."""
+    shapes: dict[tuple[int, str], list[tuple[str, Mapping[str, Any]]]] = {}
+    for bundle in bundles:
+        for item in bundle.get("latency", ()):
+            tokens = "real lengths" if item.get("lengths") == "real" else f"{item['sequence']} tokens"
+            shapes.setdefault((item["batch"], tokens), []).append((f"{bundle['target']} {bundle['scheme']}", item))
+    if not shapes:
+        return ""
+    heights = [len(items) + 1.6 for items in shapes.values()]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(len(shapes), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, ((batch, tokens), items) in zip(panels, shapes.items(), strict=True):
+            _panel(axes, items)
+            axes.set_title(f"batch {batch}, {tokens}: ms a pass")
+
+    told = "; ".join(
+        f"batch {batch}, {tokens}, {name}: median {milliseconds(item['p50_ms'])} ms, p95 {milliseconds(item['p95_ms'])} ms"
+        for (batch, tokens), items in shapes.items()
+        for name, item in items
+    )
+    return _svg("latency", "Latency of each bundle by batch and length", told, 0.27 * sum(heights), draw)
+
+
+def _panel(axes: Axes, items: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    for row, (_, item) in enumerate(items):
+        middle = item["p50_ms"]
+        low, high = item["ci95_ms"]
+        axes.barh(row, middle, color=ACCENT, height=0.5)
+        axes.plot([middle, item["p99_ms"]], [row, row], color=MUTED, linewidth=0.8)
+        axes.plot([low, high], [row, row], color=INK, linewidth=2.2)
+        axes.plot([item["p95_ms"], item["p99_ms"]], [row, row], "|", color=MUTED, markersize=7)
+    _rows(axes, [name for name, _ in items])
+    axes.set_xlim(left=0)
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names, color=INK)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _caption(point: Point) -> str:
+    return f"{point.scheme}: {', '.join(point.shipped)}" if point.shipped else f"{point.scheme}: not shipped"
+
+
+def _shown(value: float, metric: str) -> float:
+    return value * 100 if is_fraction(metric) else value
+
+
+def _unit(metric: str) -> str:
+    return f"{words(metric)} (%)" if is_fraction(metric) else words(metric)
+
+
+def _number(shown: float, metric: str) -> str:
+    return f"{shown:.1f} %" if is_fraction(metric) else f"{shown:.4g}"
+
+
+def _svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure], None]) -> str:
+    """What `draw` puts on a figure of WIDTH x `height` inches, as an `<svg>` with `title` and `told` for those who do not see it."""
+    from io import StringIO
+
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    drawn = StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's browser has the font
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _inline(drawn.getvalue(), name, title, told)
+
+
+def _inline(svg: str, name: str, title: str, told: str) -> str:
+    """A stand-alone SVG as part of a page: no prologue, namespaces or fixed size; ids unique in the page; colours as variables."""
+    svg = svg[svg.index("<svg") :]
+    size = re.search(r'viewBox="[^"]*"', svg)
+    assert size is not None
+    head = (
+        f'<svg {size.group()} role="img" aria-labelledby="{name}-title {name}-told">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-told">{escape(told)}</desc>'
+    )
+    body = svg[svg.index(">") + 1 :].strip()
+    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)  # it would rule the whole page
+    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    for colour, value in COLOURS.items():
+        body = body.replace(value, f"var(--{colour})")
+    return head + body

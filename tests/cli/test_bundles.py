@@ -1,0 +1,151 @@
+"""benchmark, predict and verify, on bundles that only look like one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgetune.errors import GateError
+
+
+class Classifier:
+    generation = None
+    max_length = 8
+
+    def predict(self, texts: list[str]) -> list[dict[str, Any]]:
+        (text,) = texts
+        known = "light" in text
+        return [{"label": "lights_on" if known else None, "confidence": 0.97 if known else 0.2, "scores": {}, "cut": len(text) > 30}]
+
+
+class Generator:
+    generation: dict[str, Any] = {"max_new_tokens": 8}  # noqa: RUF012
+    asked: tuple[Any, ...] = ()
+
+    def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None]) -> dict[str, Any]:
+        type(self).asked = asked
+        for piece in ("find . ", "-name '*.png'"):
+            on_text(piece)
+        return {"text": "find . -name '*.png'", "tokens": [1, 2], "finished": "cut" not in prompt}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "edgetune.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    from edgetune import runtime
+
+    def use(made: Any) -> None:
+        monkeypatch.setattr(runtime, "load", lambda folder, *, threads, provider: made)
+
+    return use
+
+
+def test_predict_labels(edgetune, bundle: Path, loads) -> None:
+    loads(Classifier())
+    answer = edgetune("predict", bundle, "turn on the light", "sing")
+    assert answer.out.splitlines() == ["lights_on\t0.970\tturn on the light", "(no label)\t0.200\tsing"]
+    assert edgetune("predict", bundle, "turn on the light", "sing", "-q").out.splitlines() == ["lights_on", "(no label)"]
+    found = edgetune("predict", bundle, "turn on the light", "sing", "--json").json
+    assert [(row["input"], row["label"]) for row in found] == [("turn on the light", "lights_on"), ("sing", None)]
+
+
+def test_predict_says_when_a_text_was_cut(edgetune, bundle: Path, loads) -> None:
+    loads(Classifier())
+    assert "was cut" in edgetune("predict", bundle, "light " * 20).err
+
+
+def test_predict_reads_lines(edgetune, bundle: Path, loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads(Classifier())
+    monkeypatch.setattr("sys.stdin", io.StringIO("a light\n\nsing\n"))
+    assert edgetune("predict", bundle, "-q").out.splitlines() == ["lights_on", "(no label)"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert edgetune("predict", bundle, "--json").json == []
+
+
+def test_predict_streams_what_a_generator_writes(edgetune, bundle: Path, loads) -> None:
+    loads(Generator())
+    answer = edgetune("predict", bundle, "list all png files", "--max-new-tokens", "5", "--temperature", "0.5", "--seed", "3")
+    assert answer.out == "find . -name '*.png'\n"
+    assert Generator.asked == (5, 0.5, 1.0, 3)
+    found = edgetune("predict", bundle, "list all png files", "--json").json
+    assert found == [{"input": "list all png files", "text": "find . -name '*.png'", "tokens": [1, 2], "finished": True}]
+    assert "cut off" in edgetune("predict", bundle, "cut this").err
+
+
+def test_a_text_that_looks_like_a_flag(edgetune, bundle: Path, loads) -> None:
+    loads(Classifier())
+    assert edgetune("predict", bundle, "-q", "--", "--json light").out == "lights_on\n"
+
+
+@pytest.mark.parametrize("command", ["predict", "verify", "benchmark"])
+def test_what_is_no_bundle(edgetune, tmp_path: Path, command: str) -> None:
+    answer = edgetune(command, tmp_path, *(["text"] if command == "predict" else []))
+    assert answer.code == 2
+    assert "is not a bundle" in answer.err
+    inside = tmp_path / "bundles" / "arm64"
+    inside.mkdir(parents=True)
+    (inside / "edgetune.json").write_text("{}")
+    assert f"did you mean {inside}?" in edgetune(command, tmp_path, *(["text"] if command == "predict" else [])).err
+
+
+def test_verify(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetune.runtime import verify
+
+    monkeypatch.setattr(verify, "verify", lambda path: {"bundle": str(path), "files": 12, "opset": 20, "passed": True})
+    assert edgetune("verify", bundle, "--json").json["passed"] is True
+    assert "verified" in edgetune("verify", bundle).out
+
+    def refuse(path: Path) -> dict[str, Any]:
+        raise GateError("3 of 128 golden vectors differ here")
+
+    monkeypatch.setattr(verify, "verify", refuse)
+    assert edgetune("verify", bundle).code == 4
+
+
+def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from edgetune.stages import benchmark
+
+    measured = {
+        "schema": "edgetune.benchmark/1",
+        "machine": {"cpu": "Some CPU"},
+        "bundles": [
+            {
+                "path": str(bundle),
+                "target": "arm64",
+                "scheme": "fp32",
+                "size_bytes": 1000,
+                "load_ms": 1.0,
+                "peak_rss_bytes": None,
+                "provider": "CPUExecutionProvider",
+                "threads": 2,
+                "quality": None,
+                "decode_tokens_per_s": 144.2,
+                "latency": [{"batch": 1, "sequence": 16, "p50_ms": 2.5, "p95_ms": 3.0, "p99_ms": 3.5, "runs": 10, "ci95_ms": [2.4, 2.6]}],
+            }
+        ],
+    }
+    seen: dict[str, Any] = {}
+
+    def measure(bundles: list[Path], **asked: Any) -> dict[str, Any]:
+        seen.update(bundles=bundles, **asked)
+        return measured
+
+    monkeypatch.setattr(benchmark, "benchmark", measure)
+    page = tmp_path / "page.html"
+    answer = edgetune("benchmark", bundle, "--threads", "2", "--rounds", "4", "--limit", "9", "--html", page)
+    assert answer.code == 0, answer.err
+    assert seen == {"bundles": [bundle], "rounds": 4, "threads": 2, "provider": None, "rows": None, "limit": 9}
+    for text in ("arm64", "2.50", "2.40 .. 2.60", "Some CPU", "144 tokens a second", str(page)):
+        assert text in answer.out
+    assert page.read_text().startswith("<!doctype html>")
+    assert edgetune("benchmark", bundle, "--json").json == measured
+    assert edgetune("benchmark", bundle, "-q").out == f"{bundle}\t2.5\n"

@@ -1,0 +1,127 @@
+"""kill -9 in the middle of every stage: the run resumes, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import victim
+
+from edgetune.recipe import Recipe
+
+STEP = 0.002  # seconds between two looks at the run directory
+KEYS = {"adapt__checkpoint_every": 7}
+MARKS = {  # a stage, and the path in the run directory that shows that it has begun
+    "prepare": ".work/prepare-*/out",
+    "adapt": ".work/adapt-*/checkpoint",
+    "merge": ".work/merge-*/out",
+    "graph": ".work/graph-*/out",
+    "candidates": ".work/candidates/*",
+    "bundle": ".work/export-*/out/onnx",
+}
+Begun = Callable[[Path], bool]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model and data."""
+    return tiny.problem(tmp_path_factory.mktemp("kill"))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> tuple[dict[str, Any], float]:
+    """What an uninterrupted run makes, and the seconds that it takes."""
+    began = time.monotonic()
+    made = resume(tiny.recipe(folder, output=str(folder / "whole"), **KEYS), folder / "whole.txt")
+    return made, time.monotonic() - began
+
+
+def resume(recipe: Recipe, log: Path, real: bool = False) -> dict[str, Any]:
+    victim.finish(victim.start(victim.run, recipe, real, log=log), log)
+    return victim.outcome(Path(recipe.output))
+
+
+def kill(recipe: Recipe, log: Path, begun: Begun, delay: float, real: bool = False) -> bool:
+    """Start a run and kill it `delay` seconds after `begun`; False when it was faster."""
+    process = victim.start(victim.run, recipe, real, log=log)
+    end = time.monotonic() + victim.PATIENCE
+    while process.is_alive() and not begun(Path(recipe.output)) and time.monotonic() < end:
+        time.sleep(STEP)
+    process.join(delay)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -9), log.read_text()[-4000:]
+    return process.exitcode == -9
+
+
+def marked(pattern: str) -> Begun:
+    return lambda run: any(run.glob(pattern))
+
+
+def test_killed_in_every_stage(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
+    recipe, log, draw = tiny.recipe(folder, output=str(folder / "stages"), **KEYS), folder / "stages.txt", random.Random(0)
+    run = Path(recipe.output)
+    for stage, mark in MARKS.items():
+        assert kill(recipe, log, marked(mark), draw.uniform(0, 0.05)), f"{stage} was over before it could be killed"
+    assert resume(recipe, log) == whole[0]
+    notes = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]["adapt"]["notes"]
+    assert any(note.startswith("resuming at step") for note in notes), "training began anew after a kill"
+    assert not list((run / ".work").glob("*-*")), "scratch of a finished stage is left"
+
+
+def test_a_lock_dies_with_its_process(folder: Path) -> None:
+    from edgetune.workspace import opened
+
+    recipe, log = tiny.recipe(folder, output=str(folder / "lock")), folder / "lock.txt"
+    assert kill(recipe, log, marked(MARKS["prepare"]), 0)
+    with opened(recipe):
+        pass
+
+
+def test_every_state_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float], request: pytest.FixtureRequest) -> None:
+    """The run directory before each change to it, resumed; here a sample of the states, all of them in the slow test."""
+    states(folder, whole[0], sample=6)
+
+
+@pytest.mark.slow
+def test_all_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
+    states(folder, whole[0], sample=None)
+
+
+def states(folder: Path, expected: dict[str, Any], sample: int | None) -> None:
+    place, album, log = folder / "photographed", folder / "album", folder / "album.txt"
+    recipe = tiny.recipe(folder, output=str(place), **KEYS)
+    if not album.exists():
+        album.mkdir()
+        victim.finish(victim.start(victim.photograph, recipe, album, log=log), log)
+        assert victim.outcome(place) == expected
+    every = sorted(path for path in album.iterdir() if path.is_dir())
+    assert len(every) > 100, "photographs were taken of a part of the run only"
+    for state in every if sample is None else random.Random(0).sample(every, sample):
+        shutil.rmtree(place)
+        shutil.copytree(state, place)
+        assert resume(recipe, log) == expected, f"killed before {state.with_suffix('.txt').read_text()}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_killed_at_random(folder: Path, method: str) -> None:
+    """Moments drawn over the measured duration of what is left, with the real exporter; thirty kills."""
+    keys = {**KEYS, "method": method}
+    began, log, draw = time.monotonic(), folder / f"random-{method}.txt", random.Random(1)
+    expected = resume(tiny.recipe(folder, output=str(folder / f"whole-{method}"), **keys), log, real=True)
+    seconds, kills, runs = time.monotonic() - began, 0, 0
+    while kills < 30:
+        runs += 1
+        recipe = tiny.recipe(folder, output=str(folder / f"random-{method}-{runs}"), **keys)
+        while kill(recipe, log, lambda run: True, draw.uniform(0, seconds * draw.random()), real=True):
+            kills += 1
+        assert victim.outcome(Path(recipe.output)) == expected
+        shutil.rmtree(recipe.output)

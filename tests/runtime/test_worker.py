@@ -1,0 +1,267 @@
+"""run.py: what it may import, that it answers as transformers does, and what it says when something is wrong."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgetune.runtime import worker
+from edgetune.runtime.worker import Bundle, BundleError, sampler
+
+ALLOWED = {"onnxruntime", "tokenizers", "numpy"}
+SOURCE = Path(worker.__file__).read_text("utf-8")
+PROMPTS = [f"list {n} files named {name!r}" for n in (1, 2, 3, 40) for name in ("a.png", "été", "日本", "x y", "")]
+
+
+def changed(bundle: Path, folder: Path, **facts) -> Path:
+    """A copy of the bundle whose edgetune.json says otherwise."""
+    copy = Path(shutil.copytree(bundle, folder / "copy"))
+    path = copy / "edgetune.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return copy
+
+
+def run_py(bundle: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(bundle / "run.py"), *arguments],
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=bundle.parent,
+    )
+
+
+def test_it_is_python_3_9_and_imports_only_what_a_device_has():
+    names = set()
+    for node in ast.walk(ast.parse(SOURCE, feature_version=(3, 9))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names.add(node.module.split(".")[0])
+    assert names - ALLOWED <= set(sys.stdlib_module_names)
+    assert names >= ALLOWED
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported():
+    assert 0 < SOURCE.index('os.environ["ORT_DISABLE_TELEMETRY"] = "1"') < SOURCE.index("import onnxruntime")
+
+
+def test_classification_answers_as_transformers_does(classifier, encoder_model):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(encoder_model[0])
+    model = AutoModelForSequenceClassification.from_pretrained(encoder_model[0]).eval()
+    bundle = Bundle(classifier)
+    texts = ["turn on the light", "今天天气怎么样", "x", "word " * 100, "?!"]
+    found = bundle.predict(texts)
+    for text, answer in zip(texts, found, strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(text, truncation=True, max_length=48, padding=False, return_tensors="pt")).logits[0] / 1.5
+        chances = torch.softmax(logits.double(), -1)
+        best = int(chances.argmax())
+        assert answer["confidence"] == pytest.approx(float(chances[best]), abs=1e-5)
+        assert answer["label"] == (bundle.facts["labels"][best] if answer["confidence"] >= 0.3 else None)
+        order = chances.argsort(descending=True)[:3]
+        assert list(answer["scores"]) == [bundle.facts["labels"][i] for i in order]
+        assert list(answer["scores"].values()) == pytest.approx(chances[order].tolist(), abs=1e-5)
+    assert [answer["cut"] for answer in found] == [False, False, False, True, False]
+
+
+def test_an_unsure_answer_is_no_label(classifier, tmp_path):
+    trust = {"temperature": 1.0, "reject_below": 1.1, "chosen_by": "the test"}
+    [answer] = Bundle(changed(classifier, tmp_path, confidence=trust)).predict(["anything"])
+    assert answer["label"] is None
+    assert max(answer["scores"].values()) == answer["confidence"]
+
+
+def test_padding_does_not_change_an_answer(classifier):
+    bundle = Bundle(classifier)
+    rows = [bundle.encode(text)[0] for text in ("a", "turn on the light", "turn on all of the lights in the kitchen please")]
+    together = bundle.logits(rows)
+    alone = np.concatenate([bundle.logits([row]) for row in rows])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert together.dtype == np.float32
+
+
+def test_greedy_generation_equals_transformers(generator, decoder_model):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(decoder_model[0])
+    model = AutoModelForCausalLM.from_pretrained(decoder_model[0]).eval()
+    bundle = Bundle(generator)
+    answers = set()
+    for prompt in PROMPTS:
+        turns = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+        with torch.no_grad():
+            expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[
+                0, ids.shape[1] :
+            ].tolist()
+        found = bundle.generate(prompt, max_new_tokens=24)
+        assert bundle.encode(prompt)[0] == ids[0].tolist()
+        assert found["tokens"] + [2] * found["finished"] == expected
+        assert found["text"] == tokenizer.decode(found["tokens"], skip_special_tokens=True)
+        answers.add(tuple(expected))
+    assert len(PROMPTS) >= 20
+    assert len(answers) > 10, "the prompts do not matter: the test would prove nothing"
+
+
+def test_generation_stops_at_a_stop_token(generator, tmp_path):
+    first, second, third = islice(Bundle(generator).tokens(Bundle(generator).encode("stop here")[0]), 3)
+    assert third not in (first, second)
+    facts = json.loads((generator / "edgetune.json").read_text())
+    found = Bundle(changed(generator, tmp_path, generation=facts["generation"] | {"stop_ids": [third]})).generate("stop here")
+    assert found["tokens"] == [first, second]
+    assert found["finished"] is True
+
+
+def test_sampling_is_the_same_for_a_seed_and_differs_between_seeds(generator):
+    bundle = Bundle(generator)
+    drawn = [bundle.generate("a", 12, temperature=1.5, seed=seed)["tokens"] for seed in (0, 0, 1, 2, 3)]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(tokens) for tokens in drawn}) > 2
+    assert bundle.generate("a", 12, temperature=1.5, top_p=1e-6, seed=5)["tokens"] == bundle.generate("a", 12)["tokens"]
+
+
+def test_sampling_draws_by_the_chances():
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
+    draw = sampler(1.0, 1.0, 0)
+    counts = Counter(draw(logits) for _ in range(4000))
+    assert [counts[i] / 4000 for i in range(4)] == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.03)
+    nucleus = sampler(1.0, 0.75, 0)
+    counts = Counter(nucleus(logits) for _ in range(4000))
+    assert set(counts) == {0, 1}
+    assert counts[0] / 4000 == pytest.approx(0.5 / 0.8, abs=0.03)
+    cold = sampler(0.5, 1.0, 0)
+    squared = np.array([0.5, 0.3, 0.15, 0.05]) ** 2
+    counts = Counter(cold(logits) for _ in range(4000))
+    assert [counts[i] / 4000 for i in range(4)] == pytest.approx((squared / squared.sum()).tolist(), abs=0.03)
+
+
+def test_streamed_pieces_are_the_text_and_never_half_a_character(generator):
+    pieces: list[str] = []
+    found = Bundle(generator).generate("日本", 24, temperature=2.0, seed=1, on_text=pieces.append)
+    assert "".join(pieces) == found["text"]
+    assert len(pieces) > 3
+
+
+def test_generation_ends_where_the_model_ends(generator, tmp_path):
+    bundle = Bundle(changed(generator, tmp_path, max_length=60))
+    ids, _ = bundle.encode("a b")
+    assert len(list(bundle.tokens(ids))) == 60 - len(ids)
+    with pytest.raises(BundleError, match=r"the prompt has \d+ tokens; this model takes 59"):
+        bundle.generate("many words " * 60)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"onnxruntime_min": "99.0"}, "is too old"),
+        ({"provider": "NoSuchProvider"}, "is not in this onnxruntime"),
+        ({"model": "../model.onnx"}, "outside of the folder"),
+        ({"model": "/etc/passwd"}, "outside of the folder"),
+        ({"model": "C:\\model.onnx"}, "outside of the folder"),
+        ({"model": "onnx/other.onnx"}, "not complete"),
+        ({"model": "config.json"}, "cannot load"),
+        ({"schema": "other/1"}, "is not of the kind"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(classifier, tmp_path, facts, message):
+    with pytest.raises(BundleError, match=message):
+        Bundle(changed(classifier, tmp_path, **facts))
+
+
+def test_a_provider_that_takes_no_part_of_the_model_is_refused(classifier):
+    """onnxruntime puts such a provider first in the session's list, and runs everything on the CPU."""
+    import onnxruntime as ort
+
+    idle = "AzureExecutionProvider"
+    if idle not in ort.get_available_providers():
+        pytest.skip(f"this onnxruntime has no {idle}")
+    with pytest.raises(BundleError, match="every part of the model ran on CPUExecutionProvider"):
+        Bundle(classifier, provider=idle)
+
+
+def test_damaged_files_are_one_clear_line(classifier, tmp_path):
+    for name, text in (("edgetune.json", "{"), ("tokenizer.json", "{}"), ("golden.jsonl", '{"text": "a"\n')):
+        copy = Path(shutil.copytree(classifier, tmp_path / name.partition(".")[0]))
+        (copy / name).write_text(text)
+        done = run_py(copy, "--golden")
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+        assert name in done.stderr
+
+
+def test_the_command_line(classifier, generator):
+    done = run_py(classifier, "turn on the light", "café")
+    assert done.returncode == 0, done.stderr
+    expected = Bundle(classifier).predict(["turn on the light", "café"])
+    assert done.stdout.splitlines() == [f"{a['label'] or '(no label)'}   {a['confidence']:.3f}" for a in expected]
+    lines = run_py(classifier, "--json", stdin="turn on the light\ncafé\n").stdout.splitlines()
+    assert [json.loads(line)["label"] for line in lines] == [a["label"] for a in expected]
+    done = run_py(generator, "日本", "--max-new-tokens", "6")
+    assert done.stdout == Bundle(generator).generate("日本", 6)["text"] + "\n"
+    assert (
+        json.loads(run_py(generator, "a", "--json", "--seed", "3", "--temperature", "2").stdout)["tokens"]
+        == (Bundle(generator).generate("a", temperature=2.0, seed=3)["tokens"])
+    )
+
+
+def test_golden_passes_here_and_says_where_it_fails(classifier, generator, tmp_path):
+    for bundle in (classifier, generator):
+        done = run_py(bundle, "--golden")
+        found = json.loads(done.stdout)
+        assert (done.returncode, found["passed"], found["failures"]) == (0, True, [])
+        assert found["rows"] >= 100
+        assert found["max_error"] < 1e-5
+    assert found["completions"]["rows"] == found["completions"]["same"] >= 15
+    rows = [json.loads(line) for line in (generator / "golden.jsonl").read_text().splitlines()]
+    rows[3]["logits"][0][1] += 0.1
+    rows[6]["completion"][-1] += 1
+    rows[7]["input_ids"][0] += 1
+    copy = Path(shutil.copytree(generator, tmp_path / "copy"))
+    (copy / "golden.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run_py(copy, "--golden")
+    assert done.returncode == 4
+    assert [(f["row"], f["what"]) for f in json.loads(done.stdout)["failures"]] == [
+        (4, "other logits"),
+        (7, "another continuation"),
+        (8, "other token ids"),
+    ]
+    (copy / "golden.jsonl").write_text("")
+    assert run_py(copy, "--golden").returncode == 4
+
+
+def test_benchmark_times_every_shape(classifier, generator):
+    found = json.loads(run_py(classifier, "--benchmark", "--runs", "70", "--batch", "2", "--sequence", "real,5,500").stdout)
+    real, five, bounded = found["latency"]
+    lengths = [min(n, 48) for n in json.loads((classifier / "edgetune.json").read_text())["lengths"]]
+    assert real["lengths"] == "real"
+    assert real["sequence"] == pytest.approx(np.mean(lengths), abs=1)
+    assert (five["batch"], five["sequence"], five["lengths"], len(five["ms"])) == (2, 5, "fixed", 70)
+    assert bounded["sequence"] == 48
+    assert all(time > 0 for time in five["ms"])
+    assert found["provider"] == "CPUExecutionProvider"
+    assert found["cold_start_ms"] > found["load_ms"] > 0
+    assert found["decode"] is None
+    found = json.loads(run_py(generator, "--benchmark", "--runs", "2", "--threads", "2", "--sequence", "8").stdout)
+    assert len(found["decode"]["ms"]) == 32
+    assert found["threads"] == 2
+
+
+def test_the_peak_of_memory_is_its_own_and_not_its_parents(classifier):
+    """ru_maxrss of a new process starts from the size of the one that started it."""
+    ballast = np.ones(120_000_000)  # 960 MB
+    found = json.loads(run_py(classifier, "--benchmark", "--runs", "1", "--sequence", "4").stdout)
+    assert 20e6 < found["peak_rss_bytes"] < ballast.nbytes / 2

@@ -1,0 +1,105 @@
+"""A tiny random BERT with a real WordPiece tokenizer, and a toy problem that it learns within seconds."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+from edgetune.recipe import Recipe, load
+
+WORDS = {
+    "lights": ("lamp", "light", "bulb", "dark"),
+    "heat": ("warm", "cold", "heater", "degrees"),
+    "music": ("song", "volume", "album", "play"),
+    "door": ("lock", "gate", "key", "open"),
+}
+LABELS = tuple(sorted(WORDS))
+FILLING = ("please", "the", "in", "my", "kitchen", "now", "could", "you", "a", "bedroom", "again", "quickly", "and", "then", "it")
+NONSENSE = ("tax", "bishop", "giraffe", "carburettor")
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
+
+
+def sentences(count: int, seed: int = 0, outside: int = 0) -> list[tuple[str, str]]:
+    """`count` different (text, label), labels in turn; then `outside` rows of the label out_of_scope."""
+    draw = random.Random(seed)
+    found: dict[str, str] = {}
+    while len(found) < count + outside:
+        label = LABELS[len(found) % len(LABELS)] if len(found) < count else "out_of_scope"
+        telling = WORDS.get(label, NONSENSE)
+        words = [*draw.sample(telling, 2), *(draw.choice(FILLING) for _ in range(draw.randrange(1, 7)))]
+        draw.shuffle(words)
+        found.setdefault(" ".join(words), label)
+    return list(found.items())
+
+
+def table(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """The rows as a CSV file with the columns text and label."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def tokenizer(folder: Path) -> Any:
+    """A WordPiece tokenizer trained on the toy problem's own words."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words.normalizer = normalizers.BertNormalizer()
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [text for text, _ in sentences(200, outside=40)]
+    words.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False))
+    words.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    kinds = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=64, **kinds)
+    fast.save_pretrained(folder)
+    return fast
+
+
+def bert(folder: Path) -> Path:
+    """A random BERT without a head, as a Hugging Face directory."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    vocabulary = len(tokenizer(folder))
+    torch.manual_seed(1)
+    BertModel(BertConfig(vocab_size=vocabulary, initializer_range=0.1, **SIZES)).save_pretrained(folder)
+    return folder
+
+
+def recipe(folder: Path, **changes: Any) -> Recipe:
+    """A recipe over `folder`/model and `folder`/data.csv whose run is done within seconds; a dot in a key is two underscores."""
+    keys: dict[str, Any] = {
+        "model": str(folder / "model"),
+        "task": "text-classification",
+        "method": "full",
+        "output": str(folder / "run"),
+        "data.path": str(folder / "data.csv"),
+        "adapt.epochs": 4,
+        "adapt.batch_size": 16,
+        "adapt.learning_rate": 5e-3,
+        "adapt.dropout": 0.1,
+        "adapt.precision": "fp32",
+        "adapt.device": "cpu",
+        "adapt.baselines": False,
+        "export.targets": ["x86_64-vnni"],
+        "export.max_drop": 0.05,
+    }
+    return load(None, keys | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def problem(folder: Path, rows: int = 240, outside: int = 0) -> Path:
+    """`folder` with the model and the data that `recipe` names."""
+    bert(folder / "model")
+    table(folder / "data.csv", sentences(rows, outside=outside))
+    return folder
