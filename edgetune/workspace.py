@@ -26,6 +26,7 @@ from edgetune.errors import RunError
 from edgetune.recipe import TRAINING_KEYS, Recipe, dump, load
 
 A = TypeVar("A", bound=Artifact)
+BEGUN = (".lock", ".work", ".recipe.toml.tmp")  # what a run holds that was killed before its recipe was written
 TOOLS = ("edgetune", "torch", "transformers", "peft", "onnx", "onnxruntime", "bitsandbytes", "tokenizers")
 
 
@@ -115,12 +116,16 @@ class Workspace:
 
 @contextmanager
 def opened(recipe: Recipe) -> Iterator[Workspace]:
-    """Create or re-open `recipe.output`, locked. Raises RunError when it belongs to another training recipe or process."""
+    """Create or re-open `recipe.output`, locked; a new one that fails before its first stage is done is taken away again.
+
+    Raises RunError when it belongs to another training recipe or process, or cannot be written.
+    """
     path = Path(recipe.output)
-    known = path / "recipe.toml"
-    if known.exists():
+    known, manifest = path / "recipe.toml", path / "manifest.json"
+    there = path.exists()
+    if manifest.exists() and known.exists():
         _same_training(load(known), recipe, path)
-    elif path.exists() and (not path.is_dir() or any(p.name not in (".lock", ".work") for p in path.iterdir())):
+    elif there and (not path.is_dir() or any(p.name not in (".lock", ".work", known.name) for p in path.iterdir())):
         raise RunError(f"{path} exists and is not a run directory", mend="choose another --output")
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -129,9 +134,22 @@ def opened(recipe: Recipe) -> Iterator[Workspace]:
         raise RunError(f"{path} is in use by another edgetune process", mend="wait for it, or choose another --output") from None
     except OSError as error:
         raise RunError(f"cannot write to {path}: {error.strerror}", mend="choose another --output") from None
-    with lock:
-        write_text(known, dump(recipe))
-        yield Workspace(path)
+    try:
+        with lock:
+            write_text(known, dump(recipe))
+            yield Workspace(path)
+    finally:
+        if not manifest.exists():
+            _take_away(path, whole=not there)
+
+
+def _take_away(path: Path, whole: bool) -> None:
+    """Remove what a run without a finished stage has left; the folder too when it is `whole`ly ours."""
+    shutil.rmtree(path / ".work", ignore_errors=True)
+    for name in ("recipe.toml", ".lock"):
+        (path / name).unlink(missing_ok=True)
+    if whole:
+        path.rmdir()
 
 
 def existing(path: Path) -> Workspace:

@@ -54,10 +54,10 @@ def benchmark(
         _is_bundle(bundle)
     measured = measure(bundles, rounds=rounds, threads=threads, provider=provider, rows=rows, limit=limit)
     if html is not None:
-        from edgetune.report.page import html as page
+        from edgetune.report.page import benchmark_html
         from edgetune.workspace import write_text
 
-        write_text(html, page({"benchmark": measured}))
+        write_text(html, benchmark_html(measured))
     out.result(measured, *report.benchmarked(measured), *([f"report: {html}"] if html else []), quiet=_medians(measured))
 
 

@@ -25,9 +25,18 @@ def part(facts: Report, name: str) -> dict[str, Any]:
     return dict(facts.get(name) or {})
 
 
-def scalars(tree: Report) -> dict[str, str]:
-    """The values of `tree` that fit on a line."""
-    return {name.replace("_", " "): number(value) for name, value in tree.items() if isinstance(value, str | int | float | bool)}
+def scalars(tree: Report, prefix: str = "") -> dict[str, str]:
+    """The values of `tree` that fit on a line, those inside it with their path."""
+    found: dict[str, str] = {}
+    for name, value in tree.items():
+        words = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            found |= scalars(value, f"{words} ")
+        elif isinstance(value, float):
+            found[words] = f"{value:.4g}"
+        elif isinstance(value, str | int):
+            found[words] = str(value)
+    return found
 
 
 def adapted(facts: Report) -> Iterable[Table | str]:

@@ -122,13 +122,14 @@ def _cache_shape(model: PreTrainedModel) -> tuple[int, int, int]:
     """(layers, key-value heads, head size), read off the cache that one token leaves: the same way for every family."""
     one = torch.zeros((1, 1), dtype=torch.long, device=model.device)
     with torch.inference_mode():
-        cache: Any = model(input_ids=one, past_key_values=DynamicCache(), use_cache=True).past_key_values
-    shapes = {tuple(getattr(layer, kind).shape) for layer in cache.layers for kind in ("keys", "values") if hasattr(layer, kind)}
-    if len(shapes) != 1:
+        cache: Any = getattr(model(input_ids=one, past_key_values=DynamicCache(), use_cache=True), "past_key_values", None)
+    layers = getattr(cache, "layers", ())
+    tensors = [getattr(layer, kind, None) for layer in layers for kind in ("keys", "values")]
+    shapes = {None if tensor is None else tuple(tensor.shape) for tensor in tensors}
+    shape = shapes.pop() if len(shapes) == 1 else None
+    if shape is None:
         raise ModelError(
             f"{model.config.model_type} keeps more than one key and one value of the same shape per layer",
-            details=[f"found: {sorted(shapes)}"],
             mend="choose a model with ordinary attention, such as Llama, Qwen, Gemma or GPT-2",
         )
-    (shape,) = shapes
-    return len(cache.layers), shape[1], shape[3]
+    return len(layers), shape[1], shape[3]

@@ -60,7 +60,7 @@ def load(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: An
     for key, tensor in tensors.items():
         name, _, moment = key.rpartition("/")
         weight = weights[name]
-        optimizer.state[weight][moment] = tensor if moment == "step" else tensor.to(weight.device)
+        optimizer.state[weight][moment] = tensor.to(weight.device)
     progress = json.loads((folder / "state.json").read_text("utf-8"))
     for key, value in progress["state"].items():
         setattr(state, key, value)

@@ -82,10 +82,10 @@ def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: 
         progress.note(f"resuming at step {state.step} of {total}")
     with progress.bar("training", total) as bar:
         bar.advance(state.step)
-        while state.epoch < epochs and not _done(state, total, settings):
+        while state.epoch < epochs and not _stopped(state, settings):
             order = _order(problem.examples, settings, state.epoch)
             model.train()
-            for batch in order[state.batch :]:
+            for batch in order[state.batch :][: total - state.step]:
                 loss = _step(model, [problem.examples[i] for i in batch], problem, weights, optimizer, device, settings, state)
                 schedule.step()
                 state.step, state.batch, state.loss = state.step + 1, state.batch + 1, state.loss + loss
@@ -94,8 +94,6 @@ def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: 
                     raise StageError(f"the loss is {loss} at step {state.step}", mend="try a lower learning rate: --set adapt.learning_rate=...")
                 if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
                     checkpoint.save(scratch, weights, optimizer, schedule, state)
-                if state.step >= total:
-                    break
             _evaluate(model, problem, weights, state, scratch)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             checkpoint.save(scratch, weights, optimizer, schedule, state)
@@ -126,8 +124,8 @@ def _rate(step: int, total: int, warmup: float) -> float:
     return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))
 
 
-def _done(state: State, total: int, settings: Settings) -> bool:
-    return state.step >= total or bool(settings.early_stopping and state.waited >= settings.early_stopping)
+def _stopped(state: State, settings: Settings) -> bool:
+    return bool(settings.early_stopping and state.waited >= settings.early_stopping)
 
 
 def _order(examples: Sequence[Mapping[str, Any]], settings: Settings, epoch: int) -> list[list[int]]:
@@ -160,13 +158,15 @@ def _step(
             loss = _gradients(model, rows, problem, device, settings, state.parts)
             break
         except RuntimeError as error:
-            if not _out_of_memory(error) or state.parts >= len(rows):
+            if not _out_of_memory(error):
                 raise
+            if state.parts >= len(rows):
+                raise StageError("out of memory with one row at a time", mend="shorter rows: --set adapt.max_length=...; or method lora") from error
             state.parts *= 2
             optimizer.zero_grad(set_to_none=True)
             if device.name == "cuda":
                 torch.cuda.empty_cache()
-            progress.warn(f"out of memory: {math.ceil(len(rows) / state.parts)} rows at a time from here on, {state.parts} parts a step")
+            progress.warn(f"out of memory: {math.ceil(settings.batch_size / state.parts)} rows at a time from here on, {state.parts} parts a step")
     if settings.clip_norm:
         torch.nn.utils.clip_grad_norm_(list(weights.values()), settings.clip_norm)
     optimizer.step()

@@ -7,7 +7,7 @@ docs/ContribOperators.md for the layouts. Round to nearest, asymmetric: no data 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from edgetune.errors import StageError
 
 BLOCKS = (32, 16)  # tried in this order; the width of a matrix must be a multiple
 ACCURACY_LEVEL = 4
-LARGEST = 2 << 30  # bytes that one protobuf file holds
 DOMAIN = "com.microsoft"
 
 
@@ -86,7 +85,7 @@ def _quantize(graph: Path, out: Path, choose: Bits, pack: Any = None) -> dict[st
     _drop_unused(model.graph)
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    _save(model, out)
+    onnx.save(model, out)
     counts = {f"int{width}": sum(1 for name in packed if bits[name] == width) for width in (4, 8)}
     return {"weights": counts, "kept_float": kept, "embedding": table in packed, "bytes": out.stat().st_size}
 
@@ -191,7 +190,7 @@ def _lookup(gather: onnx.NodeProto, shape: tuple[int, ...], bits: int, size: int
 def _drop_unused(graph: onnx.GraphProto) -> None:
     """Nodes and initializers that nothing reads any more, and shapes noted for tensors that are gone."""
     while True:
-        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        used = {*_reads(graph), *(output.name for output in graph.output)}
         live = [node for node in graph.node if used & set(node.output)]
         if len(live) == len(graph.node):
             break
@@ -203,6 +202,10 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]
 
 
-def _save(model: onnx.ModelProto, out: Path) -> None:
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    onnx.save(model, out, save_as_external_data=size >= LARGEST, location=f"{out.name}_data")
+def _reads(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names that the nodes of `graph` and of the graphs inside them read."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _reads(attribute.g)

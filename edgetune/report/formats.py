@@ -13,8 +13,14 @@ from jinja2 import Undefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-NONE = "–"
-NAMES = {"macro_f1": "macro F1", "f1": "F1", "worst_recall": "worst label's recall"}
+NONE = "-"
+NAMES = {
+    "macro_f1": "macro F1",
+    "f1": "F1",
+    "worst_recall": "worst label's recall",
+    "untrained": "before (untrained)",
+    "frozen_logistic_regression": "simple baseline",
+}
 
 
 def words(name: str) -> str:
@@ -62,24 +68,29 @@ def score(context: Context, value: Any, metric: str) -> str:
 
 @pass_context
 def interval(context: Context, bounds: Any, metric: str) -> str:
-    """[low, high] of a metric: "81.8 – 91.6 %"."""
+    """[low, high] of a metric: "81.8 to 91.6 %"."""
     if _absent(bounds):
         return NONE
     scale, places, unit = (100, f".{context['digits']}f", " %") if is_fraction(metric) else (1, ".4g", "")
     low, high = (_tag(bound, format(bound * scale, places)) for bound in bounds)
-    return Markup("{} – {}{}").format(low, high, unit)
+    return Markup("{} to {}{}").format(low, high, unit)
 
 
 def change(value: Any, metric: str) -> str:
     """What was lost: percentage points of a fraction, percent of a perplexity; a gain has a minus."""
     if _absent(value):
         return NONE
-    return _tag(value, f"{value * 100 + 0.0:.2f} {'points' if is_fraction(metric) else '%'}".replace("-0.00 ", "0.00 ").replace("-", "−"))
+    return _tag(value, f"{value * 100 + 0.0:.2f} {'points' if is_fraction(metric) else '%'}".replace("-0.00 ", "0.00 "))
 
 
 def span_ms(bounds: Any) -> str:
-    """[low, high] in ms: "0.834 – 0.885"."""
-    return NONE if _absent(bounds) else Markup(" – ").join(_tag(bound, milliseconds(bound)) for bound in bounds)
+    """[low, high] in ms: "0.834 to 0.885"."""
+    return NONE if _absent(bounds) else Markup(" to ").join(_tag(bound, milliseconds(bound)) for bound in bounds)
+
+
+def many(value: Any, one: str) -> str:
+    """A count with its noun: "1 row", "1,024 rows"."""
+    return NONE if _absent(value) else _tag(value, f"{value:,} {one}{'' if value == 1 else 's'}")
 
 
 def setting(value: Any) -> str:
@@ -99,10 +110,12 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "interval": interval,
     "change": change,
     "span_ms": span_ms,
+    "many": many,
     "setting": setting,
     "count": _plain(lambda value: f"{value:,}"),
     "percent": _plain(lambda value: f"{value * 100:.1f} %"),
     "share": _plain(lambda value: f"{value * 100:.0f} %"),
+    "fixed": _plain(lambda value: f"{value:.3f}"),
     "mb": _plain(lambda value: f"{value / 1e6:,.1f} MB"),
     "gb": _plain(lambda value: f"{value / 1e9:,.1f} GB"),
     "ms": _plain(milliseconds),

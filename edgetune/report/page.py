@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -30,13 +31,16 @@ def html(report: Facts) -> str:
     adapt, prepare, measured = (report.get(name) or {} for name in ("adapt", "prepare", "benchmark"))
     exported = report.get("export") or {}
     targets = [{"name": name, "facts": facts, "measured": _of_target(measured, name)} for name, facts in exported.items()]
+    scored = {split: _in_scope(prepare, split) for split in prepare.get("rows", ())}
+    if exported:
+        scored["test"] = next(iter(exported.values()))["rows"]
     return _render(
         "report.html.j2",
         report=report,
         recipe=recipe,
         task=task,
-        digits=2 if _in_scope(prepare, "test") >= FINE else 1,
-        in_scope={split: _in_scope(prepare, split) for split in prepare.get("rows", ())},
+        digits=2 if scored.get("test", 0) >= FINE else 1,
+        scored=scored,
         steps=_steps(report, task),
         targets=targets,
         kept=_kept(adapt.get("history", ()), task),
@@ -44,7 +48,9 @@ def html(report: Facts) -> str:
         dropped=_dropped(prepare.get("dropped", ())),
         labels=_worst_first(adapt.get("per_label", ())),
         sure=_sure(adapt, targets),
-        about_rows=[note for note in _notes(report).get("adapt", ()) if note.startswith(tuple(f"{split}: " for split in prepare.get("rows", ())))],
+        about_rows=[
+            note for note in _notes(report).get("adapt", ()) if note.startswith(tuple(f"{split}: " for split in prepare.get("rows", ())))
+        ],
         stages=list(_stages(report)),
         tools=_tools(report),
         settings=list(_flat(recipe)),
@@ -70,6 +76,11 @@ def benchmark_html(result: Facts) -> str:
 
 
 def _render(template: str, **view: Any) -> str:
+    return _environment().get_template(template).render(view)
+
+
+@cache
+def _environment() -> Environment:
     folder = files("edgetune.report") / "templates"
     page = Environment(
         loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
@@ -79,11 +90,11 @@ def _render(template: str, **view: Any) -> str:
         lstrip_blocks=True,
     )
     page.filters |= formats.FILTERS
-    return page.get_template(template).render(view)
+    return page
 
 
 def _drawn(svg: str) -> Markup:
-    return Markup(svg)  # drawn by `plots`, which escapes every text  # noqa: S704
+    return Markup(svg)  # `plots` has escaped every text in it
 
 
 def _in_scope(prepare: Facts, split: str) -> int:
@@ -95,8 +106,7 @@ def _in_scope(prepare: Facts, split: str) -> int:
 def _steps(report: Facts, task: tasks.Task) -> list[tuple[str, list[float]]]:
     """The metric on test at each step that is known, worst to best effort; the bundles' is a list, one value a target."""
     adapt, merge = report.get("adapt") or {}, report.get("merge") or {}
-    names = {"untrained": "before (untrained)", "frozen_logistic_regression": "simple baseline"}
-    steps = [(names.get(name, formats.words(name)), [metrics[task.metric]]) for name, metrics in adapt.get("baselines", {}).items()]
+    steps = [(formats.words(name), [metrics[task.metric]]) for name, metrics in adapt.get("baselines", {}).items()]
     for name, test in (("adapted", adapt.get("test")), ("checkpoint", merge.get("test"))):
         if test:
             steps.append((name, [test[task.metric]]))

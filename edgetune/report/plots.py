@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LONGEST = 34, 72  # characters of a name beside a bar, and in a legend
 WIDTH = 5.4  # inches: on a phone the letters are still of reading size
-COLOURS = {"ink": "#101112", "muted": "#606162", "line": "#c0c1c2", "accent": "#1f6fb2", "second": "#c4620a"}  # found again, and made variables
+COLOURS = {
+    "ink": "#101112",
+    "muted": "#606162",
+    "line": "#c0c1c2",
+    "accent": "#1f6fb2",
+    "second": "#c4620a",
+}  # found again, and made variables
 INK, MUTED, LINE, ACCENT, SECOND = COLOURS.values()
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -75,8 +82,9 @@ def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
         lower.xaxis.get_major_locator().set_params(integer=True)
 
     last = history[-1]
-    told = f"From epoch 1 to {last['epoch']}: training loss {history[0]['train_loss']:.3g} to {last['train_loss']:.3g}, validation " + ", ".join(
-        f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((loss, metric))
+    told = (
+        f"From epoch 1 to {last['epoch']}: training loss {history[0]['train_loss']:.3g} to {last['train_loss']:.3g}, validation "
+        + ", ".join(f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((loss, metric)))
     )
     return _svg("curves", f"Loss and validation {words(metric)} by epoch", told, 3.9, draw)
 
@@ -111,7 +119,14 @@ def tradeoff(points: Sequence[Point], metric: str) -> str:
         axes = figure.subplots()
         for letter, point in zip(letters, ordered, strict=True):
             at = point.size_mb, _shown(point.quality, metric)
-            axes.plot(*at, "o", color=ACCENT, markersize=8, fillstyle="full" if point.shipped else "none", label=f"{letter}  {_caption(point)}")
+            axes.plot(
+                *at,
+                "o",
+                color=ACCENT,
+                markersize=8,
+                fillstyle="full" if point.shipped else "none",
+                label=f"{letter}  {_short(_caption(point), LONGEST[1])}",
+            )
             axes.annotate(letter, at, xytext=(6, 5), textcoords="offset points")
         axes.set_xlim(0, max(point.size_mb for point in ordered) * 1.12)
         axes.margins(y=0.2)
@@ -161,10 +176,14 @@ def _panel(axes: Axes, items: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names, color=INK)
+    axes.set_yticks(range(len(names)), [_short(name, LONGEST[0]) for name in names], color=INK)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+
+
+def _short(name: str, longest: int) -> str:
+    return name if len(name) <= longest else f"{name[: longest - 3]}..."
 
 
 def _caption(point: Point) -> str:
@@ -192,7 +211,8 @@ def _svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure
     from matplotlib.figure import Figure
 
     drawn = StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+    style: Any = {**STYLE, "svg.hashsalt": name}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's browser has the font
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)

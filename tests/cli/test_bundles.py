@@ -112,8 +112,10 @@ def test_verify(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from edgetune.report import page as pages
     from edgetune.stages import benchmark
 
+    monkeypatch.setattr(pages, "benchmark_html", lambda found: f"<p>{found['schema']}</p>")
     measured = {
         "schema": "edgetune.benchmark/1",
         "machine": {"cpu": "Some CPU"},
@@ -146,6 +148,6 @@ def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     assert seen == {"bundles": [bundle], "rounds": 4, "threads": 2, "provider": None, "rows": None, "limit": 9}
     for text in ("arm64", "2.50", "2.40 .. 2.60", "Some CPU", "144 tokens a second", str(page)):
         assert text in answer.out
-    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text() == "<p>edgetune.benchmark/1</p>"
     assert edgetune("benchmark", bundle, "--json").json == measured
     assert edgetune("benchmark", bundle, "-q").out == f"{bundle}\t2.5\n"

@@ -13,7 +13,6 @@ import pytest
 COMMANDS = {
     "methods": ("methods",),
     "tasks": ("tasks",),
-    "targets-show-arm64": ("targets", "show", "arm64"),
     "unknown-target": ("targets", "show", "arm65"),
     "wrong-recipe": ("adapt", "--epochs", "many", "--set", "lora.rank=0", "--set", "data.on_bad_row=ignore"),
     "no-bundle": ("predict", "no-such-folder", "text"),

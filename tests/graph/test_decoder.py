@@ -27,7 +27,7 @@ FAMILIES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(FAMILIES))
+@pytest.fixture(scope="module", params=["llama", "gpt2", *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen2", "qwen3"))])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, dict[str, Any], str]:
     torch.manual_seed(0)
     plan = decoder.plan(AutoModelForCausalLM.from_config(FAMILIES[request.param][0]))

@@ -70,9 +70,9 @@ class Toy:
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     torch.set_num_threads(1)
     tokenizer = tiny.tokenizer(tmp_path_factory.mktemp("words"))
-    rows = [{"text": text, "label": label} for text, label in tiny.sentences(216)]
+    rows = [{"text": text, "label": label} for text, label in tiny.sentences(224)]
     examples = task.encode(rows, tokenizer, max_length=64, labels=tiny.LABELS).examples
-    return Toy({"train": examples[:168], "validation": examples[168:]}, len(tokenizer))
+    return Toy({"train": examples[:172], "validation": examples[172:]}, len(tokenizer))
 
 
 def same(a: torch.nn.Module, b: torch.nn.Module) -> bool:

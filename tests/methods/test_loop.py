@@ -54,16 +54,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(toy: Any, tmp_pa
     assert not same(a, c)
 
 
-@pytest.mark.parametrize("every", [1, 4, 11])
-@pytest.mark.parametrize("fraction", [0.2, 0.6, 1.0])
+@pytest.mark.parametrize(("every", "call"), [(1, 3), (1, 13), (1, 23), (1, 24), (4, 3), (4, 5), (11, 1), (11, 2), (11, 3), (11, 4)])
 def test_resumed_equals_uninterrupted(
-    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, fraction: float
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, call: int
 ) -> None:
-    """Killed right after a checkpoint, with dropout: the last is at the end of the last epoch, before that epoch's evaluation."""
+    """Killed right after a checkpoint, with dropout: within an epoch, at its last step before the evaluation, and after the evaluation."""
     whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=2, checkpoint_every=every)
-    saves = 22 // every
     with monkeypatch.context() as patch:
-        kill_at(patch, checkpoint, "save", max(1, round(fraction * saves) + (2 if fraction == 1 else 1 if every == 1 and fraction > 0.5 else 0) - (fraction == 1)))
+        kill_at(patch, checkpoint, "save", call)
         with pytest.raises(Killed):
             toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=every)
     torch.manual_seed(99)
@@ -137,7 +135,7 @@ def test_accumulation_trains_the_same_model(toy: Any, tmp_path: Path) -> None:
     [RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), torch.OutOfMemoryError("CUDA")],
 )
 def test_out_of_memory_halves_the_batch_and_says_so(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
-    original, sizes = toy.model().forward, []
+    sizes: list[int] = []
 
     def model_that_takes(rows: int) -> Any:
         model = toy.model()
@@ -152,14 +150,13 @@ def test_out_of_memory_halves_the_batch_and_says_so(toy: Any, tmp_path: Path, mo
         monkeypatch.setattr(model, "forward", forward)
         return model
 
-    assert original is not None
     with progress.collecting() as notes:
         _, state = toy.train(tmp_path / "a", model=model_that_takes(4), epochs=2, learning_rate=1e-3)
     assert [note for note in notes if "out of memory" in note] == [
         "out of memory: 8 rows at a time from here on, 2 parts a step",
         "out of memory: 4 rows at a time from here on, 4 parts a step",
     ]
-    assert sizes[:4] == [16, 8, 4, 4], "the same rows are tried again, in smaller parts"
+    assert sizes[:3] == [16, 8, 4], "the same rows are tried again, in smaller parts"
     _, expected = toy.train(tmp_path / "b", epochs=2, learning_rate=1e-3)
     for a, b in zip(expected.history, state.history, strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-3)
@@ -257,7 +254,7 @@ def test_batches_hold_every_row_once_and_are_of_like_length(toy: Any) -> None:
     settings, examples = toy.settings(), toy.splits["train"]
     order = loop._order(examples, settings, 0)
     assert sorted(i for batch in order for i in batch) == list(range(len(examples)))
-    assert {len(batch) for batch in order[:-1]} <= {16, 168 % 16}
+    assert sorted({len(batch) for batch in order}) == [172 % 16, 16]
     longest = [max(len(examples[i]["input_ids"]) for i in batch) for batch in order]
     padding = sum(long * len(batch) for long, batch in zip(longest, order, strict=True)) / sum(len(e["input_ids"]) for e in examples)
     assert padding < 1.05, "rows of like length share a batch"
@@ -319,4 +316,4 @@ def test_the_loss_is_the_tasks(toy: Any) -> None:
     rows, model = toy.splits["train"][:16], toy.model()
     batch = {name: torch.from_numpy(array) for name, array in task.collate(rows, 0).items()}
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    assert loop._gradients(model, rows, toy.problem(), toy.device, toy.settings(), 1) == pytest.approx(float(task.loss(logits, batch, 0.1)))
+    assert loop._gradients(model, rows, toy.problem(), toy.device, toy.settings(), 1) == pytest.approx(task.loss(logits, batch, 0.1).item())
