@@ -3,7 +3,8 @@
     python benchmarks/banking77.py DATA [--work DIR] [--methods full,lora,head] [--seeds 0]
 
 DATA is the folder with banking77's train.csv and test.csv (CC BY 4.0, PolyAI-LDN/task-specific-datasets). Every command is the
-command line that a user types, as a process of its own. Writes benchmarks/results/banking77.json.
+command line that a user types, as a process of its own. Writes benchmarks/results/banking77.json;
+what another call has recorded there stays.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def adapt(data: Path, run: Path, method: str, seed: int) -> dict[str, Any]:
     )
     facts = report(run)["adapt"]
     return {
+        "date": time.strftime("%Y-%m-%d"),
         "method": method,
         "seed": seed,
         "command_seconds": round(seconds, 1),
@@ -89,15 +91,17 @@ def main() -> None:
     parser.add_argument("--methods", default="full,lora,head")
     parser.add_argument("--seeds", default="0")
     asked = parser.parse_args()
-    results: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "adapt": []}
+    place = HERE / "results" / "banking77.json"
+    results: dict[str, Any] = json.loads(place.read_text("utf-8")) if place.exists() else {"adapt": []}
     for method in asked.methods.split(","):
         for seed in map(int, asked.seeds.split(",")):
             run = asked.work / f"{method}-{seed}"
-            results["adapt"].append(adapt(asked.data, run, method, seed))
-            if method == "full" and "export" not in results:
+            found = adapt(asked.data, run, method, seed)
+            results["adapt"] = [r for r in results["adapt"] if (r["method"], r["seed"]) != (method, seed)] + [found]
+            if method == "full" and seed == 0:
                 results["export"] = export(run, ["x86_64-vnni", "x86_64", "arm64"], asked.work)
-            (HERE / "results").mkdir(exist_ok=True)
-            (HERE / "results" / "banking77.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

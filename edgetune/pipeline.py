@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgetune import methods, target, tasks
+from edgetune import methods, source, target, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged
 from edgetune.errors import RecipeError, RunError
 from edgetune.recipe import Recipe, load
@@ -15,6 +15,7 @@ from edgetune.target import Target
 from edgetune.workspace import Workspace, existing, opened, write_json
 
 STAGES = ("prepare", "adapt", "merge", "export", "benchmark")
+ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere
 
 
 def run(recipe: Recipe, until: str = "benchmark") -> Path:
@@ -27,9 +28,13 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
     devices = _targets(recipe) if "export" in wanted else ()
     with opened(recipe) as workspace:
         dataset = _prepare(workspace, recipe)
-        adapted = _adapt(workspace, recipe, dataset) if "adapt" in wanted else None
-        merged = _merge(workspace, recipe, dataset, adapted) if adapted and "merge" in wanted else None
-        if adapted and merged and "export" in wanted:
+        merged = None
+        if recipe.method == ELSEWHERE:
+            merged = _adopt(workspace, recipe, dataset)
+        elif "adapt" in wanted:
+            adapted = _adapt(workspace, recipe, dataset)
+            merged = _merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
+        if merged and "export" in wanted:
             bundles = _export(workspace, recipe, devices, dataset, merged)
             if "benchmark" in wanted:
                 _benchmark(workspace, bundles)
@@ -47,24 +52,7 @@ def export(path: Path, overrides: Mapping[str, Any]) -> Path:
         return run(_with(existing(path).recipe, overrides), "export")
     if not path.is_dir():
         raise RunError(f"{path} is neither a run directory nor a checkpoint", mend="edgetune adapt --output RUN makes a run")
-    return _export_checkpoint(path, overrides)
-
-
-def _export_checkpoint(path: Path, overrides: Mapping[str, Any]) -> Path:
-    from edgetune.stages import adopt
-
-    output = overrides.get("output") or f"{path.resolve().name}-edgetune"
-    recipe = load(None, {"model": str(path), "method": "none", "output": output, **overrides})
-    _complete(recipe, "export")
-    devices = _targets(recipe)
-    with opened(recipe) as workspace:
-        dataset = _prepare(workspace, recipe)
-        merged = workspace.stage(
-            "merge", Merged, "merged", lambda out: adopt.adopt(recipe, dataset, out), key={"model": recipe.model}, parents=[dataset]
-        )
-        refresh(workspace)
-        _export(workspace, recipe, devices, dataset, merged)
-    return workspace.path
+    return run(load(None, {"model": str(path), "method": ELSEWHERE, "output": f"{path.resolve().name}-edgetune", **overrides}), "export")
 
 
 def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
@@ -78,9 +66,16 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
 def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
     from edgetune.stages.adapt import adapt
 
-    key = recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json")
+    key = {**recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json"), "files": source.digest(recipe.model)}
     folder = methods.get(recipe.method).folder
     return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
+
+
+def _adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:
+    from edgetune.stages.adopt import adopt
+
+    key = {"model": recipe.model, "files": source.digest(recipe.model)}
+    return _staged(workspace, "merge", Merged, "merged", lambda out: adopt(recipe, dataset, out), key, [dataset])
 
 
 def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> Merged:
@@ -99,13 +94,14 @@ def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], d
         def trace(out: Path, opset: int = opset, ir: int = ir) -> Mapping[str, Any]:
             return graph(recipe, merged, opset, ir, out)
 
-        key = {"opset": opset, "ir": ir}
-        float_graph = _staged(workspace, f"graph:{opset}", Graph, f"graph/opset{opset}", trace, key, [merged])
+        form = f"opset{opset}-ir{ir}"
+        float_graph = _staged(workspace, f"graph:{form}", Graph, f"graph/{form}", trace, {"opset": opset, "ir": ir}, [merged])
 
         def write(out: Path, device: Target = device, float_graph: Graph = float_graph) -> Mapping[str, Any]:
-            return bundle(recipe, device, dataset, merged, float_graph, workspace.path / ".work" / "candidates", out)
+            return bundle(recipe, device, dataset, merged, float_graph, workspace.path / ".work" / "candidates" / dataset.digest[:16], out)
 
-        key = {"export": recipe.export.model_dump(mode="json", exclude={"targets"}), "target": device.model_dump(mode="json"), "licence": recipe.data.licence}
+        export = recipe.export.model_dump(mode="json", exclude={"targets"})
+        key = {"export": export, "target": device.model_dump(mode="json"), "licence": recipe.data.licence}
         name = f"export:{device.name}"
         bundles.append(_staged(workspace, name, Bundle, f"bundles/{device.name}", write, key, [dataset, merged, float_graph]))
     return bundles
@@ -132,7 +128,7 @@ def _staged(workspace: Workspace, name: str, kind: Any, folder: str, make: Any, 
 def _complete(recipe: Recipe, until: str) -> None:
     """Everything that can be refused before a file is written or a model loaded."""
     task = tasks.get(recipe.task)
-    if recipe.method != "none":
+    if recipe.method != ELSEWHERE:
         method = methods.get(recipe.method)
         if task.family not in method.defaults:
             fitting = [name for name, row in methods.METHODS.items() if task.family in row.defaults]

@@ -116,6 +116,9 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     tree: dict[str, Any] = {}
     if path is not None:
         tree = _read(path)
+    known = keys()
+    if unknown := [f'unknown key "{key}"{did_you_mean(key, known)}' for key in overrides or {} if key not in known]:
+        raise RecipeError(unknown[0], details=unknown[1:], mend="edgetune init lists every key")
     for key, value in (overrides or {}).items():
         _put(tree, key, value)
     return validate(tree, where=str(path) if path else "the command line")
@@ -200,12 +203,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    known = keys()
-    if dotted not in known:
-        raise RecipeError(f'unknown key "{dotted}"{did_you_mean(dotted, known)}', mend="edgetune init lists every key")
     *parents, last = dotted.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            return  # not a table: `validate` says so
     if isinstance(value, str) and dotted in ("export.targets", "export.schemes"):
         value = [part.strip() for part in value.split(",") if part.strip()]
     tree[last] = value

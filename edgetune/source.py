@@ -5,6 +5,7 @@ Only safetensors and gguf weights are taken: a pickle can run code when it is op
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ PACKAGES = {
 
 def resolve(model: str, trust_remote_code: bool = False) -> Source:
     """The folder that holds `model`. Raises ModelError when there is none, or when it is not safe to load."""
+    if not model:
+        raise ModelError("no model given", mend="--model takes a hub id, a directory, or a .gguf file")
     path = Path(model)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -65,8 +68,6 @@ def resolve(model: str, trust_remote_code: bool = False) -> Source:
         return Source(path.parent, path.name)
     if path.is_dir():
         return _checked(path, trust_remote_code)
-    if not model:
-        raise ModelError("no model given", mend="--model takes a hub id, a directory, or a .gguf file")
     if model.count("/") > 1 or model.startswith((".", "/", "~")):
         raise ModelError(f"no model directory at {model}{_neighbour(path)}")
     return _packaged(model) or _checked(_download(model), trust_remote_code)
@@ -79,6 +80,15 @@ def is_remote(model: str) -> bool:
         return False
     package = PACKAGES.get(model)
     return package is None or importlib.util.find_spec(package.module) is None
+
+
+def digest(model: str) -> str:
+    """sha256 over what a local `model` is made of, so that changed weights are not taken for the old; empty for one that is not local."""
+    path = Path(model)
+    if path.is_file():
+        return file_digest(path)
+    files = {p.name: file_digest(p) for pattern in HUB_FILES for p in path.glob(pattern) if p.is_file()} if path.is_dir() else {}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest() if files else ""
 
 
 @cache

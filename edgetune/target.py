@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgetune.errors import TargetError, did_you_mean
+from edgetune.recipe import keys
 
 Family = Literal["encoder", "decoder"]
 Architecture = Literal["x86_64", "aarch64"]
@@ -128,10 +129,14 @@ def _load(path: Path, seen: tuple[Path, ...] = ()) -> Target:
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, item['loc'])) or 'profile'}: "
-            + ("unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
+            + (f"unknown key{_near(item['loc'])}" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
             for item in error.errors()
         ]
         raise TargetError(f"{path} is not a valid target", details=problems, mend="edgetune targets show x86_64 shows one that is") from None
+
+
+def _near(place: tuple[str | int, ...]) -> str:
+    return did_you_mean(".".join(map(str, place)), [*keys(Target), "extends"])
 
 
 def _resolve(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from edgetune.recipe import TRAINING_KEYS, Recipe, dump, load
 
 A = TypeVar("A", bound=Artifact)
 BEGUN = (".lock", ".work", ".recipe.toml.tmp")  # what a run holds that was killed before its recipe was written
+BEGUN = {".lock", ".work", "recipe.toml", ".recipe.toml.tmp"}  # all that a run holds before the output of its first stage
 TOOLS = ("edgetune", "torch", "transformers", "peft", "onnx", "onnxruntime", "bitsandbytes", "tokenizers")
 
 
@@ -44,9 +45,12 @@ class Workspace:
     def manifest(self) -> dict[str, Any]:
         path = self.path / "manifest.json"
         try:
-            return json.loads(path.read_text("utf-8")) if path.exists() else {"stages": {}}
-        except json.JSONDecodeError as error:
+            manifest = json.loads(path.read_text("utf-8")) if path.exists() else {"stages": {}}
+            if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+                raise ValueError("it has no stages")
+        except ValueError as error:
             raise RunError(f"{path} is damaged: {error}", mend=f"delete {path}; finished stages will be redone") from None
+        return manifest
 
     def stage(
         self,
@@ -121,12 +125,11 @@ def opened(recipe: Recipe) -> Iterator[Workspace]:
     Raises RunError when it belongs to another training recipe or process, or cannot be written.
     """
     path = Path(recipe.output)
-    known, manifest = path / "recipe.toml", path / "manifest.json"
-    there = path.exists()
-    if manifest.exists() and known.exists():
+    known, there = path / "recipe.toml", path.exists()
+    if there and not _begun(path):
+        if not known.is_file():
+            raise RunError(f"{path} exists and is not a run directory", mend="choose another --output")
         _same_training(load(known), recipe, path)
-    elif there and (not path.is_dir() or any(p.name not in (".lock", ".work", known.name) for p in path.iterdir())):
-        raise RunError(f"{path} exists and is not a run directory", mend="choose another --output")
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock", timeout=0).acquire()
@@ -139,14 +142,18 @@ def opened(recipe: Recipe) -> Iterator[Workspace]:
             write_text(known, dump(recipe))
             yield Workspace(path)
     finally:
-        if not manifest.exists():
+        if _begun(path):
             _take_away(path, whole=not there)
+
+
+def _begun(path: Path) -> bool:
+    return path.is_dir() and {p.name for p in path.iterdir()} <= BEGUN
 
 
 def _take_away(path: Path, whole: bool) -> None:
     """Remove what a run without a finished stage has left; the folder too when it is `whole`ly ours."""
     shutil.rmtree(path / ".work", ignore_errors=True)
-    for name in ("recipe.toml", ".lock"):
+    for name in BEGUN - {".work"}:
         (path / name).unlink(missing_ok=True)
     if whole:
         path.rmdir()

@@ -25,6 +25,7 @@ from edgetune.tasks import Scores, Task
 from edgetune.workspace import write_json
 
 SPLITS = ("validation", "test")
+ENTRY = "entry.json"
 
 
 @dataclass(frozen=True)
@@ -99,22 +100,32 @@ def _judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
 
 
 def _candidate(graph: Path, scheme: Scheme, asked: Asked, work: Path) -> Candidate:
-    """The scheme's graph and scores: from `work` when they are there, else made, with the entry written last."""
+    """The scheme's graph and scores: from `work` when they are there as they were written, else made, with the entry last."""
     saturates = asked.target.quantization.saturates
     key = f"{file_digest(graph)[:16]}-{scheme.name}{'-7bit' if saturates and scheme.name.startswith('int8-dynamic') else ''}"
     folder = work / key
-    made, entry = folder / "model.onnx", folder / "entry.json"
-    if not entry.exists():
+    made = folder / "model.onnx"
+    facts = _kept(folder)
+    if facts is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         facts = scheme.apply(graph, made, saturates=saturates)
         scores = {split: _score(made, scheme, asked, split) for split in SPLITS}
         np.savez(folder / "scores.npz", **{f"{split}_{name}": value for split, s in scores.items() for name, value in asdict(s).items() if value is not None})
-        write_json(entry, facts)
-    facts = json.loads(entry.read_text("utf-8"))
+        write_json(folder / ENTRY, {"sha256": {path.name: file_digest(path) for path in folder.iterdir()}, "facts": facts})
     with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
         scores = {s: Scores(**{k.removeprefix(f"{s}_"): arrays[k] for k in arrays.files if k.startswith(f"{s}_")}) for s in SPLITS}
-    return Candidate(scheme, made, made.stat().st_size, facts, scores["validation"], scores["test"])
+    return Candidate(scheme, made, sum(path.stat().st_size for path in folder.glob("model.onnx*")), facts, scores["validation"], scores["test"])
+
+
+def _kept(folder: Path) -> dict[str, Any] | None:
+    """The facts of a candidate that is complete and unchanged; None for one that has to be made again."""
+    try:
+        entry = json.loads((folder / ENTRY).read_text("utf-8"))
+        unchanged = all(file_digest(folder / name) == digest for name, digest in entry["sha256"].items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry["facts"] if unchanged else None
 
 
 def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:

@@ -6,7 +6,6 @@ import inspect
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -40,10 +39,10 @@ def export(plan: Plan, path: Path, opset: int, ir: int) -> dict[str, Any]:
             progress.warn(f"exporter {name} {refused[name]}")
             continue
         _pin(path, plan, opset, ir)
-        error, shape = parity(plan, path)
-        if error <= TOLERANCE:
-            return {"exporter": name, "opset": opset, "ir": ir, "max_error": error, "shapes": len(plan.shapes), "refused": refused}
-        refused[name] = f"differs from PyTorch by {error:.2g} at {shape}"
+        worst, shape = parity(plan, path)
+        if worst <= TOLERANCE:
+            return {"exporter": name, "opset": opset, "ir": ir, "max_error": worst, "shapes": len(plan.shapes), "refused": refused}
+        refused[name] = f"differs from PyTorch by {worst:.2g} at {shape}"
         progress.warn(f"exporter {name} {refused[name]}")
     kind = GateError if any("differs" in reason for reason in refused.values()) else StageError
     raise kind("no exporter gave a graph that equals PyTorch", details=[f"{name}: {reason}" for name, reason in refused.items()])
@@ -65,7 +64,8 @@ def parity(plan: Plan, path: Path) -> tuple[float, str]:
                 difference = np.abs(a.numpy() - b)
                 if name == "logits" and difference.ndim == 3 and mask is not None:
                     difference = difference[mask]
-                worst, where = max((worst, where), (float(difference.max(initial=0.0)), f"{name} {shape}"))
+                largest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+                worst, where = max((worst, where), (largest, f"{name} {shape}"))
             bar.advance(1)
     return worst, where
 
@@ -145,7 +145,7 @@ def _pin(path: Path, plan: Plan, opset: int, ir: int) -> None:
             value.type.tensor_type.shape.dim[axis].dim_param = name
     if model.ByteSize() >= LARGEST:
         raise StageError(f"the float graph is {model.ByteSize() / 1e9:.1f} GB: more than one ONNX file can hold (2 GB)", mend="choose a smaller base model")
-    temporary = Path(tempfile.mkstemp(dir=path.parent, suffix=".onnx")[1])
+    temporary = path.with_name("pinned.onnx")
     onnx.save(model, temporary)
     os.replace(temporary, path)
 

@@ -5,12 +5,16 @@ Weights are always quantised on the CPU, so that training on a GPU and merging o
 
 from __future__ import annotations
 
+from typing import Any
+
 import bitsandbytes
 import torch
 from transformers import PreTrainedModel
 
 from edgetune.errors import ModelError
-from edgetune.methods.full import HEADS
+from edgetune.methods import HEADS
+
+MARK = "is_loaded_in_4bit"  # by this attribute peft knows such a model
 
 
 class Linear4bit(bitsandbytes.nn.Linear4bit):
@@ -24,7 +28,8 @@ class Linear4bit(bitsandbytes.nn.Linear4bit):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, quant_type="nf4", device="meta")
         self.support_avx512bf16_for_cpu = False
         weight = linear.weight.detach().cpu().contiguous()
-        self.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=self).to("cpu")
+        packed: Any = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", module=self)
+        self.weight: Any = packed.to("cpu")
         self.bias = linear.bias
         self.requires_grad_(False)
 
@@ -51,7 +56,7 @@ def quantize(model: PreTrainedModel) -> PreTrainedModel:
     model.requires_grad_(False)
     for name, linear in linears.items():
         model.set_submodule(name, Linear4bit(linear))
-    model.is_loaded_in_4bit = True  # peft asks for this
+    setattr(model, MARK, True)
     return model
 
 
@@ -64,5 +69,5 @@ def dequantize(model: PreTrainedModel) -> PreTrainedModel:
             linear.weight = torch.nn.Parameter(weight.to(torch.float32), requires_grad=False)
             linear.bias = module.bias
             model.set_submodule(name, linear)
-    del model.is_loaded_in_4bit
+    delattr(model, MARK)
     return model

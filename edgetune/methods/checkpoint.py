@@ -11,12 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+
+from edgetune import progress
 
 
 def exists(scratch: Path) -> bool:
-    _finish_replacing(scratch / "checkpoint")
-    return (scratch / "checkpoint").is_dir()
+    """True when there is a checkpoint that can be read; one that is damaged is told of."""
+    place = scratch / "checkpoint"
+    _finish_replacing(place)
+    if not place.is_dir():
+        return False
+    best = [scratch / "best.safetensors"] if (scratch / "best.safetensors").exists() else []
+    try:
+        for path in (place / "weights.safetensors", place / "optimizer.safetensors", *best):
+            with safe_open(path, "pt"):  # compares the length with what the header says
+                pass
+        json.loads((place / "state.json").read_text("utf-8"))
+    except (OSError, SafetensorError, ValueError) as error:
+        progress.warn(f"the checkpoint in {scratch} is damaged ({error}): training starts anew")
+        return False
+    return True
 
 
 def save(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: Any, schedule: Any, state: Any) -> None:
@@ -35,9 +51,8 @@ def save(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: An
     if torch.cuda.is_available():
         random_state["random/cuda"] = torch.cuda.get_rng_state()
     save_file(moments | random_state, new / "optimizer.safetensors")
-    progress = {"state": asdict(state), "schedule": schedule.last_epoch}
     with (new / "state.json").open("w", encoding="utf-8") as file:
-        json.dump(progress, file)
+        json.dump({"state": asdict(state), "schedule": schedule.last_epoch}, file)
         file.flush()
         os.fsync(file.fileno())
     old = scratch / "checkpoint.old"
@@ -61,10 +76,10 @@ def load(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: An
         name, _, moment = key.rpartition("/")
         weight = weights[name]
         optimizer.state[weight][moment] = tensor.to(weight.device)
-    progress = json.loads((folder / "state.json").read_text("utf-8"))
-    for key, value in progress["state"].items():
+    saved = json.loads((folder / "state.json").read_text("utf-8"))
+    for key, value in saved["state"].items():
         setattr(state, key, value)
-    schedule.last_epoch = progress["schedule"]
+    schedule.last_epoch = saved["schedule"]
     for group, base, rate in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = base * rate(schedule.last_epoch)
 

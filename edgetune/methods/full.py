@@ -7,10 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from edgetune.methods import HEADS
 from edgetune.methods.model import Merge, load_base, load_merged
 from edgetune.recipe import Recipe
-
-HEADS = ("classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:

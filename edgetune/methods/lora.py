@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from edgetune import tasks
 from edgetune.errors import RecipeError, did_you_mean
 from edgetune.methods import bnb
-from edgetune.methods.full import HEADS
+from edgetune.methods import HEADS
 from edgetune.methods.model import Merge, load_base
 from edgetune.recipe import Recipe
 
@@ -42,7 +43,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
 
 def save(model: PeftModel, folder: Path) -> None:
     """Adapter and trained head as safetensors, in peft's own layout."""
-    model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
 def restore(recipe: Recipe, folder: Path, labels: Sequence[str]) -> PeftModel:
@@ -59,7 +60,7 @@ def merge(recipe: Recipe, folder: Path, labels: Sequence[str]) -> Merge:
         bnb.dequantize(base)
     model = _adapted(base, folder).merge_and_unload(safe_merge=True)
     into = "the dequantised 4-bit base" if _quantized(recipe) else "the float base"
-    return Merge(model.eval(), restore(recipe, folder, labels).eval(), {"into": into})
+    return Merge(model.eval(), cast(PreTrainedModel, restore(recipe, folder, labels)), {"into": into})
 
 
 def _quantized(recipe: Recipe) -> bool:

@@ -34,9 +34,14 @@ class Merge:
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     """The base model's tokenizer; it must be a fast one, since that is what runs in an app. Raises ModelError."""
     where = source.resolve(recipe.model, recipe.trust_remote_code)
-    tokenizer = AutoTokenizer.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
+    return tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
+
+
+def tokenizer_in(folder: Path, gguf: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`, which must be a fast one. Raises ModelError."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf, trust_remote_code=trust_remote_code)
     if not tokenizer.is_fast:
-        raise ModelError(f"{recipe.model} has no fast tokenizer (tokenizer.json), which apps need", mend="choose a model that has one")
+        raise ModelError(f"{folder} has no fast tokenizer (tokenizer.json), which apps need", mend="choose a model that has one")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -7,7 +7,8 @@ docs/ContribOperators.md for the layouts. Round to nearest, asymmetric: no data 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,102 +25,101 @@ DOMAIN = "com.microsoft"
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A MatMul by a constant. `weight` names the initializer, [K, N], or [N, K] when `transposed` (it is read through a Transpose)."""
+class Reader:
+    """A MatMul by a constant, or the Gather of the embedding. `rows`: each row of the initializer `weight` is one output (or token)."""
 
     node: onnx.NodeProto
     weight: str
-    transposed: bool
-    k: int
-    n: int
-
-
-Bits = Callable[[list[Linear], str | None], dict[str, int]]
+    rows: bool
 
 
 def block(graph: Path, out: Path, *, saturates: bool = False, bits: int = 4) -> dict[str, Any]:
-    """Write `graph` to `out` with every linear layer and the embedding in `bits` (4 or 8).
+    """Write the float `graph` to `out` with every linear layer and the embedding in `bits` (4 or 8).
 
-    Returns which weights were quantised and which were kept in float and why. Raises StageError when nothing was quantised.
+    `saturates` changes nothing: MatMulNBits does not overflow on CPUs without VNNI (checked under qemu, Haswell).
+    Returns how many weights have how many bits, which stayed in float and why, and the size of `out` in bytes.
+    Raises StageError when nothing could be quantised.
     """
-    return _quantize(graph, out, lambda linears, table: dict.fromkeys([*(x.weight for x in linears), *([table] if table else [])], bits))
+    return _quantize(graph, out, lambda model, readers: {reader.weight for reader in readers} if bits == 8 else set())
 
 
-def _quantize(graph: Path, out: Path, choose: Bits, pack: Any = None) -> dict[str, Any]:
+def mixed(graph: Path, out: Path, *, saturates: bool = False) -> dict[str, Any]:
+    """As `block` in 4 bits, but with 8 where 4 cost most: see `_sensitive`."""
+    return _quantize(graph, out, _sensitive)
+
+
+def _quantize(graph: Path, out: Path, eight: Callable[[onnx.GraphProto, list[Reader]], set[str]]) -> dict[str, Any]:
+    """`eight` names the weights that get 8 bits; all others get 4."""
     model = onnx.load(graph)
     _split_gemms(model.graph)
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    linears, gather = _linears(model.graph, weights), _embedding(model.graph, weights)
-    table = gather.input[0] if gather else None
-    bits = choose(linears, table)
+    tensors = {t.name: t for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT}
+    readers = _readers(model.graph, tensors)
+    fine = eight(model.graph, readers)
+    bits: Counter[str] = Counter()
     kept: dict[str, str] = {}
-    packed: dict[str, int] = {}  # weight -> its block size
     swapped: dict[str, list[onnx.NodeProto]] = {}  # output of a node -> the nodes that take its place
-    for linear in linears:
-        size = next((size for size in BLOCKS if linear.k % size == 0), None)
-        if size is None:
-            kept[linear.weight] = f"its width {linear.k} is not a multiple of {BLOCKS[-1]}"
+    for weight, group in _grouped(readers).items():
+        table = numpy_helper.to_array(tensors[weight])
+        table = table if group[0].rows else table.T  # [N, K]: quantised along K
+        size = next((size for size in BLOCKS if table.shape[1] % size == 0), None)
+        if size is None or len({reader.rows for reader in group}) > 1:
+            kept[weight] = "read both as it is and transposed" if size else f"width {table.shape[1]} is not a multiple of {BLOCKS[-1]}"
             continue
-        if linear.weight not in packed:
-            packed[linear.weight] = size
-            array = numpy_helper.to_array(weights[linear.weight])
-            model.graph.initializer.extend(_pack(linear.weight, array.T if linear.transposed else array, bits[linear.weight], size))
-        swapped[linear.node.output[0]] = [_matmul(linear, bits[linear.weight], size)]
-    if gather is not None and table is not None:
-        array = numpy_helper.to_array(weights[table])
-        size = next((size for size in BLOCKS if array.shape[1] % size == 0), None)
-        tied = [linear for linear in linears if linear.weight == table]
-        if size is None or any(not linear.transposed for linear in tied):
-            kept[table] = f"its width {array.shape[1]} is not a multiple of {BLOCKS[-1]}"
-        else:
-            if table not in packed:
-                packed[table] = size
-                model.graph.initializer.extend(_pack(table, array.T, bits[table], size))
-            swapped[gather.output[0]] = _lookup(gather, array.shape, bits[table], size)
-            model.graph.initializer.append(numpy_helper.from_array(np.array([array.shape[0], -1]), f"{table}_rows"))
-    if not packed:
+        width = 8 if weight in fine else 4
+        bits[f"int{width}"] += 1
+        model.graph.initializer.extend(_pack(weight, table, width, size))
+        for reader in group:
+            make = _lookup if reader.node.op_type == "Gather" else _matmul
+            swapped[reader.node.output[0]] = make(reader, table.shape, width, size)
+    if not swapped:
         raise StageError("no weight could be quantised in blocks", details=[f"{name}: {why}" for name, why in kept.items()])
-    nodes = [new for node in model.graph.node for new in swapped.get(node.output[0], [node])]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    _replace(model.graph, [new for node in model.graph.node for new in swapped.get(node.output[0], [node])])
     _drop_unused(model.graph)
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     onnx.save(model, out)
-    counts = {f"int{width}": sum(1 for name in packed if bits[name] == width) for width in (4, 8)}
-    return {"weights": counts, "kept_float": kept, "embedding": table in packed, "bytes": out.stat().st_size}
+    return {"weights": dict(bits), "kept_float": kept, "bytes": out.stat().st_size}
 
 
-def _linears(graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]) -> list[Linear]:
-    """Every MatMul whose second operand is a constant matrix, in the order of the graph."""
-    turned = {
-        node.output[0]: node.input[0]
-        for node in graph.node
-        if node.op_type == "Transpose" and node.input[0] in weights and len(weights[node.input[0]].dims) == 2
-    }
-    found = []
-    for node in graph.node:
-        if node.op_type == "MatMul":
-            name = turned.get(node.input[1], node.input[1])
-            if name in weights and len(weights[name].dims) == 2:
-                rows, columns = weights[name].dims
-                transposed = name != node.input[1]
-                found.append(Linear(node, name, transposed, *((columns, rows) if transposed else (rows, columns))))
-    return found
-
-
-def _embedding(graph: onnx.GraphProto, weights: dict[str, onnx.TensorProto]) -> onnx.NodeProto | None:
-    """The Gather of whole rows from the table with the most rows: the token embedding."""
-    found = [
-        node
-        for node in graph.node
-        if node.op_type == "Gather"
-        and node.input[0] in weights
-        and len(weights[node.input[0]].dims) == 2
-        and weights[node.input[0]].data_type == onnx.TensorProto.FLOAT
-        and next((a.i for a in node.attribute if a.name == "axis"), 0) == 0
+def _readers(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> list[Reader]:
+    """Every MatMul by a constant matrix, directly or through a Transpose, and the lookup in the table with the most rows: the embedding."""
+    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose" and node.input[0] in tensors}
+    products = [(node, turned.get(node.input[1], node.input[1])) for node in graph.node if node.op_type == "MatMul"]
+    lookups = [node for node in graph.node if node.op_type == "Gather" and node.input[0] in tensors and _axis(node) == 0]
+    widest = sorted(lookups, key=lambda node: tensors[node.input[0]].dims[0])[-1:]
+    return [
+        *(Reader(node, weight, rows=weight != node.input[1]) for node, weight in products if weight in tensors),
+        *(Reader(node, node.input[0], rows=True) for node in widest),
     ]
-    return max(found, key=lambda node: weights[node.input[0]].dims[0], default=None)
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+
+
+def _grouped(readers: list[Reader]) -> dict[str, list[Reader]]:
+    groups: dict[str, list[Reader]] = {}
+    for reader in readers:
+        groups.setdefault(reader.weight, []).append(reader)
+    return groups
+
+
+def _sensitive(graph: onnx.GraphProto, readers: list[Reader]) -> set[str]:
+    """The weights that 4 bits hurt most: head and embedding, and the value projections, found by walking back from the cache."""
+    made = {name: node for node in graph.node for name in node.output}
+    linear = {reader.node.output[0]: reader.weight for reader in readers if reader.node.op_type == "MatMul"}
+    chosen = {reader.weight for reader in readers if reader.node.op_type == "Gather"}
+    for output in graph.output:
+        if output.name != "logits" and not output.name.endswith(".value"):
+            continue
+        ahead = [output.name]
+        while ahead:
+            name = ahead.pop()
+            if name in linear:
+                chosen.add(linear[name])
+            elif name in made and made[name].op_type != "Shape":
+                ahead.extend(made[name].input)
+    return chosen
 
 
 def _split_gemms(graph: onnx.GraphProto) -> None:
@@ -135,16 +135,20 @@ def _split_gemms(graph: onnx.GraphProto) -> None:
         nodes.append(helper.make_node("MatMul", node.input[:2], [product], name=node.name))
         if biased:
             nodes.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"))
+    _replace(graph, nodes)
+
+
+def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _pack(name: str, matrix: np.ndarray, bits: int, size: int) -> list[onnx.TensorProto]:
-    """[K, N] float32 -> `_q` uint8 [N, K / size, size * bits / 8], `_scales` float32 [N, K / size], `_zeros` uint8 [N, packed]."""
+def _pack(name: str, table: np.ndarray, bits: int, size: int) -> list[onnx.TensorProto]:
+    """[N, K] float32 -> `_q` uint8 [N, K / size, size * bits / 8], `_scales` float32 [N, K / size], `_zeros` uint8 [N, packed]."""
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 
     config = DefaultWeightOnlyQuantConfig(block_size=size, is_symmetric=False, bits=bits)
-    data, scales, zeros = DefaultWeightOnlyQuantizer(config).qbits_block_quant(np.ascontiguousarray(matrix, dtype=np.float32))
+    data, scales, zeros = DefaultWeightOnlyQuantizer(config).qbits_block_quant(np.ascontiguousarray(table.T))
     return [
         numpy_helper.from_array(data, f"{name}_q"),
         numpy_helper.from_array(scales, f"{name}_scales"),
@@ -152,38 +156,22 @@ def _pack(name: str, matrix: np.ndarray, bits: int, size: int) -> list[onnx.Tens
     ]
 
 
-def _matmul(linear: Linear, bits: int, size: int) -> onnx.NodeProto:
-    inputs = [linear.node.input[0], *(f"{linear.weight}{part}" for part in ("_q", "_scales", "_zeros"))]
-    return helper.make_node(
-        "MatMulNBits",
-        inputs,
-        list(linear.node.output),
-        name=linear.node.name,
-        domain=DOMAIN,
-        K=linear.k,
-        N=linear.n,
-        bits=bits,
-        block_size=size,
-        accuracy_level=ACCURACY_LEVEL,
-    )
+def _matmul(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> list[onnx.NodeProto]:
+    inputs = [reader.node.input[0], *(f"{reader.weight}{part}" for part in ("_q", "_scales", "_zeros"))]
+    sizes: dict[str, Any] = {"N": shape[0], "K": shape[1], "bits": bits, "block_size": size, "accuracy_level": ACCURACY_LEVEL}
+    return [helper.make_node("MatMulNBits", inputs, list(reader.node.output), name=reader.node.name, domain=DOMAIN, **sizes)]
 
 
-def _lookup(gather: onnx.NodeProto, shape: tuple[int, ...], bits: int, size: int) -> list[onnx.NodeProto]:
+def _lookup(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> list[onnx.NodeProto]:
     """The rows asked for, from the packed table seen as [N, K * bits / 8]: the same bytes that a tied head multiplies by."""
-    table, ids = gather.input
+    table, rows = reader.weight, f"{reader.weight}_rows"
+    flat = numpy_helper.from_array(np.array([shape[0], -1]), f"{rows}_shape")
+    inputs = [rows, reader.node.input[1], f"{table}_scales", f"{table}_zeros"]
+    sizes: dict[str, Any] = {"bits": bits, "block_size": size, "gather_axis": 0, "quantize_axis": 1}
     return [
-        helper.make_node("Reshape", [f"{table}_q", f"{table}_rows"], [f"{table}_q_rows"], name=f"{gather.name}_rows"),
-        helper.make_node(
-            "GatherBlockQuantized",
-            [f"{table}_q_rows", ids, f"{table}_scales", f"{table}_zeros"],
-            list(gather.output),
-            name=gather.name,
-            domain=DOMAIN,
-            bits=bits,
-            block_size=size,
-            gather_axis=0,
-            quantize_axis=1,
-        ),
+        helper.make_node("Constant", [], [flat.name], value=flat),
+        helper.make_node("Reshape", [f"{table}_q", flat.name], [rows], name=f"{reader.node.name}_rows"),
+        helper.make_node("GatherBlockQuantized", inputs, list(reader.node.output), name=reader.node.name, domain=DOMAIN, **sizes),
     ]
 
 
@@ -194,8 +182,7 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
         live = [node for node in graph.node if used & set(node.output)]
         if len(live) == len(graph.node):
             break
-        del graph.node[:]
-        graph.node.extend(live)
+        _replace(graph, live)
     tensors = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(tensors)

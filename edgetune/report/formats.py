@@ -68,12 +68,8 @@ def score(context: Context, value: Any, metric: str) -> str:
 
 @pass_context
 def interval(context: Context, bounds: Any, metric: str) -> str:
-    """[low, high] of a metric: "81.8 to 91.6 %"."""
-    if _absent(bounds):
-        return NONE
-    scale, places, unit = (100, f".{context['digits']}f", " %") if is_fraction(metric) else (1, ".4g", "")
-    low, high = (_tag(bound, format(bound * scale, places)) for bound in bounds)
-    return Markup("{} to {}{}").format(low, high, unit)
+    """[low, high] of a metric: "81.8 % to 91.6 %"."""
+    return NONE if _absent(bounds) else Markup(" to ").join(score(context, bound, metric) for bound in bounds)
 
 
 def change(value: Any, metric: str) -> str:
@@ -86,6 +82,13 @@ def change(value: Any, metric: str) -> str:
 def span_ms(bounds: Any) -> str:
     """[low, high] in ms: "0.834 to 0.885"."""
     return NONE if _absent(bounds) else Markup(" to ").join(_tag(bound, milliseconds(bound)) for bound in bounds)
+
+
+def number(value: Any) -> str:
+    """Three significant digits of a float; whole numbers and words as they are."""
+    if _absent(value) or isinstance(value, str):
+        return value if isinstance(value, str) else NONE
+    return _tag(value, f"{value:.3g}" if isinstance(value, float) else str(value))
 
 
 def many(value: Any, one: str) -> str:
@@ -119,6 +122,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "mb": _plain(lambda value: f"{value / 1e6:,.1f} MB"),
     "gb": _plain(lambda value: f"{value / 1e9:,.1f} GB"),
     "ms": _plain(milliseconds),
-    "number": _plain(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)),
+    "number": number,
     "seconds": _plain(duration),
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LONGEST = 34, 72  # characters of a name beside a bar, and in a legend
+LONGEST = 38, 72  # characters of a name beside a bar, and in a legend
 WIDTH = 5.4  # inches: on a phone the letters are still of reading size
 COLOURS = {
     "ink": "#101112",
@@ -215,9 +215,8 @@ def _svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the reader's browser has the font
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        FigureCanvasSVG(figure)
         draw(figure)
-        figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        FigureCanvasSVG(figure).print_svg(drawn, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(drawn.getvalue(), name, title, told)
 
 
@@ -233,7 +232,7 @@ def _inline(svg: str, name: str, title: str, told: str) -> str:
     body = svg[svg.index(">") + 1 :].strip()
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)  # it would rule the whole page
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    body = re.sub(r' id="[^"]*_\d+"', "", body)  # names of groups, the same in every plot; what is referred to has a hash
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     for colour, value in COLOURS.items():
         body = body.replace(value, f"var(--{colour})")

@@ -38,6 +38,10 @@ except ImportError as missing:
     sys.exit(2)
 
 SCHEMA = "edgetune.bundle/1"
+KEYS = (  # of edgetune.json
+    *("task", "target", "architecture", "scheme", "model", "provider", "threads", "opset", "ir", "onnxruntime_min", "labels", "max_length"),
+    *("truncation_side", "pad_id", "confidence", "tolerance", "inputs", "outputs", "lengths", "metrics", "generation", "made_by", "sha256"),
+)
 CPU = "CPUExecutionProvider"
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -222,6 +226,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     [facts] = read_json(path, [path.read_bytes()])
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         raise BundleError(f"{path} is not of the kind {SCHEMA}")
+    if lacking := [key for key in KEYS if key not in facts]:
+        raise BundleError(f"{path} is not complete: no {', '.join(lacking)}")
     here, least = ([int(part) for part in version.split(".")[:2]] for version in (ort.__version__, facts["onnxruntime_min"]))
     if here < least:
         raise BundleError(f"onnxruntime {ort.__version__} is too old, this bundle needs {facts['onnxruntime_min']} or newer")

@@ -10,8 +10,9 @@ from typing import Any
 from edgetune import data, progress, tasks
 from edgetune.artifact import Dataset
 from edgetune.errors import DataError, ModelError
-from edgetune.methods.model import auto_class, forward, load_merged, load_tokenizer, max_length
+from edgetune.methods.model import auto_class, forward, load_merged, load_tokenizer, max_length, tokenizer_in
 from edgetune.recipe import Recipe
+from edgetune.source import TOKENIZER_FILES, resolve
 
 
 def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     task = tasks.get(recipe.task)
     folder = Path(recipe.model)
     recipe, model = _load(recipe, folder, task)
-    tokenizer = load_tokenizer(recipe.model_copy(update={"model": str(folder)}) if (folder / "tokenizer_config.json").is_file() else recipe)
+    own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    tokenizer = tokenizer_in(folder, trust_remote_code=recipe.trust_remote_code) if own else load_tokenizer(recipe)
     labels = _labels(model, dataset) if task.family == "encoder" else []
     longest = max_length(recipe, model, tokenizer)
     model.save_pretrained(out, safe_serialization=True)
@@ -31,7 +33,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     scores = task.module.score(forward(load_merged(out, recipe.task)), examples, tokenizer.pad_token_id)
     metrics = task.module.metrics(scores, labels)
     progress.note(f"checkpoint {folder}: test {task.metric} {metrics[task.metric]:.4f}")
-    return {"into": "its own weights", "test": metrics, "labels": labels, "max_length": longest}
+    return {"into": "its own weights", "base_model": recipe.model, "test": metrics, "labels": labels, "max_length": longest}
 
 
 def _load(recipe: Recipe, folder: Path, task: tasks.Task) -> tuple[Recipe, Any]:
@@ -40,9 +42,9 @@ def _load(recipe: Recipe, folder: Path, task: tasks.Task) -> tuple[Recipe, Any]:
 
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
-        from edgetune.source import resolve
-
-        return recipe, auto_class(recipe.task).from_pretrained(resolve(recipe.model).folder, dtype=torch.float32, use_safetensors=True)
+        where = resolve(recipe.model, recipe.trust_remote_code)
+        options = {"trust_remote_code": recipe.trust_remote_code, "dtype": torch.float32, "use_safetensors": True}
+        return recipe, auto_class(recipe.task).from_pretrained(where.folder, **options)
     from peft import PeftModel
 
     from edgetune.methods.model import load_base

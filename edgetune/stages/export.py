@@ -90,7 +90,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=_version),
             generation=generation,
-            card=_card(recipe, dataset, facts),
+            card=_card(recipe, dataset, merged, facts),
         ),
         out,
     )
@@ -202,12 +202,13 @@ def _lengths(examples: list[Mapping[str, Any]]) -> list[int]:
     return [int(every[i]) for i in picked]
 
 
-def _card(recipe: Recipe, dataset: Dataset, facts: Mapping[str, Any]) -> write.Card:
+def _card(recipe: Recipe, dataset: Dataset, merged: Merged, facts: Mapping[str, Any]) -> write.Card:
     from edgetune import source
 
-    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    base = merged.facts.get("base_model", recipe.model)  # of an adapter that was trained elsewhere
+    where = source.resolve(base, recipe.trust_remote_code)
     return write.Card(
-        base_model=recipe.model,
+        base_model=base,
         base_folder=where.folder,
         data=Path(recipe.data.path).name or recipe.data.path,
         data_licence=recipe.data.licence,

@@ -52,7 +52,7 @@ def _compare(reference: tasks.Forward, merged: tasks.Forward, examples: list[Map
             a, b = reference(ids, mask), merged(ids, mask)
             if a.ndim == 3:
                 a, b = a[mask.astype(bool)], b[mask.astype(bool)]
-            worst = max(worst, float(np.abs(a - b).max()))
+            worst = max(worst, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
             best = np.sort(a, axis=-1)[:, -2:]
             clear = best[:, 1] - best[:, 0] > MARGIN
             flips += int(((a.argmax(-1) != b.argmax(-1)) & clear).sum())

@@ -31,7 +31,7 @@ def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int
         return Encoded([])
     whole = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
     kept = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    examples = [{"input_ids": ids, "label": index.get(row.get("label"), OUT_OF_SCOPE)} for ids, row in zip(kept, rows, strict=True)]
+    examples = [{"input_ids": ids, "label": index.get(row.get("label", ""), OUT_OF_SCOPE)} for ids, row in zip(kept, rows, strict=True)]
     return Encoded(examples, cut=sum(len(a) > len(b) for a, b in zip(whole, kept, strict=True)))
 
 

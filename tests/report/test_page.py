@@ -86,7 +86,7 @@ def test_every_prefix_of_the_stages_is_a_page(kind: str, request: pytest.Fixture
         assert set(marks.values()) & page.sections == {marks[stage] for stage in STAGES[: i + 1]}
         linked = {attrs["href"] for tag, attrs in page.tags if tag == "a"}
         assert linked == {f"#{name}" for name in page.sections}, "the table of contents and the sections differ"
-        assert ("not finished" in page.text) == (until not in ("export", "benchmark"))
+        assert ("Not exported yet" in page.text) == (until not in ("export", "benchmark"))
 
 
 def test_one_target_of_two_is_a_page(classification: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from edgetune.errors import ModelError
 from edgetune.tasks import text_generation as task
@@ -123,11 +123,7 @@ def test_a_template_without_an_end_gets_eos() -> None:
 def test_the_end_of_a_turn_stops_although_eos_is_another() -> None:
     tok = tokenizer(eos="<s>")
     end, eos = tok.convert_tokens_to_ids(["<|im_end|>", "<s>"])
-
-    class Generation:
-        eos_token_id = [eos, 7]
-
-    assert task.stop_ids(tok, Generation()) == (end, eos, 7)
+    assert task.stop_ids(tok, GenerationConfig(eos_token_id=[eos, 7])) == (end, eos, 7)
     assert learned(task.encode(ROWS[:1], tok, max_length=200).examples[0])[-1] == end
 
 
@@ -136,7 +132,9 @@ def test_no_end_at_all_is_an_error() -> None:
         task.encode(ROWS, tokenizer(PLAIN_END, eos=None), max_length=200)
 
 
-@pytest.mark.parametrize("change", ["message['content'] | upper", "message['content'] | replace('  ', ' ')", "message['content'] + message['content']"])
+@pytest.mark.parametrize(
+    "change", ["message['content'] | upper", "message['content'] | replace('  ', ' ')", "message['content'] + message['content']"]
+)
 def test_a_template_that_changes_the_text_is_refused(change: str) -> None:
     with pytest.raises(ModelError, match="changes the text"):
         task.prompt_parts(tokenizer(CHATML.replace("message['content']", f"({change})")))
@@ -168,7 +166,9 @@ def test_a_row_of_exactly_max_length_stays() -> None:
 def model_and_examples() -> tuple[LlamaForCausalLM, list[dict[str, list[int]]]]:
     tok = tokenizer()
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=len(tok), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1)
+    config = LlamaConfig(
+        vocab_size=len(tok), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1
+    )
     return LlamaForCausalLM(config).eval(), task.encode(ROWS * 4, tok, max_length=200).examples
 
 
