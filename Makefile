@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 	$(BIN)/edgetune run $(RECIPE) --target "$$($(BIN)/edgetune targets detect)" --target arm64
 
 test: $(VENV)/.test $(VENV)/.smollm2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -43,13 +43,13 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
 
 def merge(path: Path) -> Path:
     """Adapt (when that is not done) and merge the run at `path`."""
-    return run(existing(path).recipe, "merge")
+    return run(_with(existing(path).recipe, {"output": str(path)}), "merge")
 
 
 def export(path: Path, overrides: Mapping[str, Any]) -> Path:
     """Export a run, or a transformers or peft checkpoint trained elsewhere, with `overrides` (dotted recipe keys) over its recipe."""
     if (path / "recipe.toml").is_file():
-        return run(_with(existing(path).recipe, overrides), "export")
+        return run(_with(existing(path).recipe, {**overrides, "output": str(path)}), "export")
     if not path.is_dir():
         raise RunError(f"{path} is neither a run directory nor a checkpoint", mend="edgetune adapt --output RUN makes a run")
     return run(load(None, {"model": str(path), "method": ELSEWHERE, "output": f"{path.resolve().name}-edgetune", **overrides}), "export")
@@ -137,7 +137,7 @@ def _complete(recipe: Recipe, until: str) -> None:
     if missing:
         raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")
     if until in ("export", "benchmark") and not recipe.export.targets:
-        raise RecipeError("no target given", mend=f"--target {target.detect()} is this machine; edgetune targets list shows all")
+        raise RecipeError("no target given", mend="edgetune targets detect names this machine's; edgetune targets list shows all")
 
 
 def _targets(recipe: Recipe) -> tuple[Target, ...]:
@@ -149,7 +149,7 @@ def _targets(recipe: Recipe) -> tuple[Target, ...]:
 
 
 def _with(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
-    """The run's recipe with other export keys; its output is where it is."""
+    """The run's recipe with other keys."""
     tree = recipe.model_dump(mode="json")
     flat = {f"{name}.{key}": item for name, value in tree.items() if isinstance(value, dict) for key, item in value.items()}
     flat |= {name: value for name, value in tree.items() if not isinstance(value, dict)}

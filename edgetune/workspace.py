@@ -208,13 +208,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def peak_rss_bytes() -> int:
-    """The largest resident size of this process so far, in bytes."""
+    """The largest resident size of this process so far, in bytes. On Linux not ru_maxrss, which starts from the parent's size."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    import resource  # not on Windows; ru_maxrss is in kB on Linux, bytes on macOS
+    if sys.platform == "darwin":
+        import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def tool_versions() -> dict[str, str]:

@@ -103,3 +103,35 @@ def problem(folder: Path, rows: int = 240, outside: int = 0) -> Path:
     bert(folder / "model")
     table(folder / "data.csv", sentences(rows, outside=outside))
     return folder
+
+
+def classifier(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
+    """A random BERT with a head, as a Hugging Face directory."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    vocabulary = len(tokenizer(folder))
+    torch.manual_seed(1)
+    config = BertConfig(vocab_size=vocabulary, initializer_range=0.3, **SIZES)
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+def plan(folder: Path) -> Any:
+    """How the classifier in `folder` is traced."""
+    from edgetune.graph import encoder
+    from edgetune.methods.model import load_merged
+
+    model = load_merged(folder, "text-classification")
+    model.set_attn_implementation("eager")
+    return encoder.plan(model, SIZES["max_position_embeddings"])
+
+
+def graph(folder: Path, path: Path) -> Path:
+    """The float graph of the classifier in `folder`, by the exporter that is quick."""
+    from edgetune.graph import export
+
+    export._torchscript(plan(folder), path, 20)
+    export._pin(path, plan(folder), 20, 10)
+    return path

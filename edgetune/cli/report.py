@@ -49,7 +49,7 @@ def adapted(facts: Report) -> Iterable[Table | str]:
     columns = {
         "adapted": test,
         **{name.replace("_", " "): metrics for name, metrics in before.items()},
-        "validation": found.get("validation") or {},
+        "on validation": found.get("validation") or {},
     }
     rows = [(metric, *(number(metrics.get(metric)) for metrics in columns.values())) for metric in test]
     yield table(rows, "test", *columns, title="adapted", right=columns)

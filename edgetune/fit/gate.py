@@ -62,7 +62,10 @@ def _rise(weight: np.ndarray, base: np.ndarray, candidate: np.ndarray, axis: int
 
 
 def _bound(lost: object, weight: np.ndarray, base: np.ndarray, candidate: np.ndarray) -> float:
-    """Upper end of the one-sided paired bootstrap interval; where no row differs, 1 - 0.05^(1/n) (the "rule of three")."""
+    """Upper end of the one-sided paired bootstrap interval.
+
+    Resampling cannot show what these rows do not hold: where no right answer was lost, 1 - 0.05^(1/n) is added (the "rule of three").
+    """
     from scipy.stats import bootstrap
 
     nothing_seen = float(1 - (1 - CONFIDENCE) ** (1 / len(weight)))
@@ -80,4 +83,5 @@ def _bound(lost: object, weight: np.ndarray, base: np.ndarray, candidate: np.nda
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    return float(found.confidence_interval.high)
+    unseen = nothing_seen if lost is _drop and not (candidate < base).any() else 0.0
+    return float(found.confidence_interval.high) + unseen

@@ -34,11 +34,12 @@ def export(plan: Plan, path: Path, opset: int, ir: int) -> dict[str, Any]:
     for name, exporter in EXPORTERS.items():
         try:
             exporter(plan, path, opset)
+            _pin(path, plan, opset, ir)
         except (RuntimeError, ValueError, TypeError, KeyError, torch.onnx.OnnxExporterError) as error:
-            refused[name] = f"could not trace: {str(error).strip().splitlines()[0][:200]}"
+            why = str(error).strip() or type(error).__name__
+            refused[name] = f"could not trace: {why.splitlines()[0][:200]}"
             progress.warn(f"exporter {name} {refused[name]}")
             continue
-        _pin(path, plan, opset, ir)
         worst, shape = parity(plan, path)
         if worst <= TOLERANCE:
             return {"exporter": name, "opset": opset, "ir": ir, "max_error": worst, "shapes": len(plan.shapes), "refused": refused}
@@ -129,12 +130,15 @@ def _dynamic(plan: Plan) -> tuple[Any, ...]:
 
 
 def _pin(path: Path, plan: Plan, opset: int, ir: int) -> None:
-    """Set the IR version, drop the exporter's notes, give the symbolic dimensions their names, and refuse what one file cannot hold."""
+    """Set the IR version, drop the exporter's notes, give the symbolic dimensions their names, and refuse what one file cannot hold.
+
+    Raises ValueError when the graph is of another opset.
+    """
     model = onnx.load(path)
     model.ir_version = ir
     found = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if found != opset:
-        raise StageError(f"the exporter wrote opset {found}, the target asks for {opset}")
+        raise ValueError(f"it wrote opset {found}, the target asks for {opset}")
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]

@@ -30,4 +30,4 @@ def restore(recipe: Recipe, folder: Path, labels: Sequence[str]) -> PreTrainedMo
 
 def merge(recipe: Recipe, folder: Path, labels: Sequence[str]) -> Merge:
     """There is nothing to fold in: the checkpoint is the merged model."""
-    return Merge(load_merged(folder, recipe.task), restore(recipe, folder, labels), {"into": "its own weights"})
+    return Merge(load_merged(folder, recipe.task), restore(recipe, folder, labels), "its own weights")

@@ -56,11 +56,19 @@ def merge(recipe: Recipe, folder: Path, labels: Sequence[str]) -> Merge:
     A 4-bit base is dequantised first: the adapter learned to correct those very values, not the original ones.
     """
     base = load_base(recipe, labels, quantized=_quantized(recipe))
-    if _quantized(recipe):
-        bnb.dequantize(base)
-    model = _adapted(base, folder).merge_and_unload(safe_merge=True)
-    into = "the dequantised 4-bit base" if _quantized(recipe) else "the float base"
-    return Merge(model.eval(), cast(PreTrainedModel, restore(recipe, folder, labels)), {"into": into})
+    if not _quantized(recipe):
+        return Merge(_folded(base, folder), restore(recipe, folder, labels).eval(), "the float base")
+    bnb.dequantize(base)
+    return Merge(
+        _folded(base, folder),
+        restore(recipe, folder, labels).eval(),
+        "the dequantised 4-bit base",
+        {"the original float base": lambda: _folded(load_base(recipe, labels), folder)},
+    )
+
+
+def _folded(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    return _adapted(base, folder).merge_and_unload(safe_merge=True).eval()
 
 
 def _quantized(recipe: Recipe) -> bool:

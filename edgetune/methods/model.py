@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ LONGEST = 512
 
 @dataclass(frozen=True)
 class Merge:
-    """A plain float32 `model`, and the `reference` whose logits it must reproduce."""
+    """A plain float32 `model`, the `reference` whose logits it must reproduce, what the adapter went `into`, and the `others` that it
+    could have gone into, for comparison."""
 
     model: PreTrainedModel
-    reference: PreTrainedModel
-    facts: dict[str, Any]
+    reference: torch.nn.Module
+    into: str
+    others: Mapping[str, Callable[[], PreTrainedModel]] = field(default_factory=dict)
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
@@ -76,7 +78,7 @@ def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedToke
     return recipe.adapt.max_length or min(takes, LONGEST)
 
 
-def forward(model: PreTrainedModel, fast: Device | None = None) -> Forward:
+def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
     """`model` as a function of numpy arrays: ids and mask [b, s] int64 -> logits float32. `fast`: in that device's training precision."""
     device = next(model.parameters()).device
 

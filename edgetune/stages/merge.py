@@ -12,7 +12,7 @@ import numpy as np
 from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Adapted, Dataset
 from edgetune.errors import GateError
-from edgetune.methods.model import forward, load_merged, load_tokenizer
+from edgetune.methods.model import Merge, forward, load_merged, load_tokenizer
 from edgetune.recipe import Recipe
 
 TOLERANCE = 1e-3
@@ -32,14 +32,29 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
     examples = task.module.encode(rows, tokenizer, max_length=longest, labels=labels).examples
     reloaded = load_merged(out, recipe.task)
     difference, flips = _compare(forward(merged.reference.eval()), forward(reloaded), examples, task.module, tokenizer.pad_token_id)
-    facts = {"max_logit_difference": difference, "label_flips": flips, "rows": len(examples), "labels": labels, "max_length": longest, **merged.facts}
+    facts = {"max_logit_difference": difference, "label_flips": flips, "rows": len(examples), "into": merged.into, "labels": labels, "max_length": longest}
     if difference > TOLERANCE or flips:
         raise GateError(
             f"the merged model differs from the adapter on its base: logits by {difference:.2g} (allowed {TOLERANCE}), {flips} answers flipped",
             mend="report this with the model's name: the run directory still holds the adapter",
         )
-    progress.note(f"merged into {facts['into']}; logits differ by at most {difference:.1g} on {len(examples)} validation rows, {flips} answers flipped")
+    if merged.others:
+        facts["bases"] = _bases(task, merged, reloaded, examples, tokenizer.pad_token_id, labels)
+    progress.note(f"merged into {merged.into}; logits differ by at most {difference:.1g} on {len(examples)} validation rows, {flips} answers flipped")
     return facts
+
+
+def _bases(task: tasks.Task, merged: Merge, model: Any, examples: list[Mapping[str, Any]], pad_id: int, labels: list[str]) -> dict[str, float]:
+    """The metric on these validation rows of the adapter merged into each base that it could have gone into."""
+    found = {}
+    for name, load in {merged.into: lambda: model, **merged.others}.items():
+        with progress.bar(f"scoring on {name}", 1) as bar:
+            scores = task.module.score(forward(load()), examples, pad_id)
+            bar.advance(1)
+        found[name] = task.module.metrics(scores, labels)[task.metric]
+    shown = ", ".join(f"{value:.4f} on {name}" for name, value in found.items())
+    progress.note(f"validation {task.metric} of the adapter: {shown}; {merged.into} is taken")
+    return found
 
 
 def _compare(reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], module: Any, pad_id: int) -> tuple[float, int]:
@@ -53,7 +68,7 @@ def _compare(reference: tasks.Forward, merged: tasks.Forward, examples: list[Map
             if a.ndim == 3:
                 a, b = a[mask.astype(bool)], b[mask.astype(bool)]
             worst = max(worst, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
-            best = np.sort(a, axis=-1)[:, -2:]
+            best = np.partition(a, -2, axis=-1)[:, -2:]
             clear = best[:, 1] - best[:, 0] > MARGIN
             flips += int(((a.argmax(-1) != b.argmax(-1)) & clear).sum())
             bar.advance(len(index))

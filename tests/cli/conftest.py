@@ -24,6 +24,13 @@ class Answer:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def _no_width_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a wish for colour: output looks as it does in a pipe."""
+    for name in ("COLUMNS", "TERMINAL_WIDTH", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def edgetune(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
     """edgetune("targets", "list") runs that command line in this process; the environment and the signals are put back."""

@@ -28,7 +28,7 @@ def test_words(edgetune, golden: Callable[[str, str], None], name: str) -> None:
 
 def test_help(golden: Callable[[str, str], None]) -> None:
     """The words of `edgetune --help`, without the frame that typer draws around them."""
-    environment = {**os.environ, "TERMINAL_WIDTH": "200"}
+    environment = {**os.environ, "TERMINAL_WIDTH": "200", "_TYPER_FORCE_DISABLE_TERMINAL": "1", "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, "-m", "edgetune", "--help"], env=environment, capture_output=True, text=True, check=True)
     text = re.sub(r"[╭╮╰╯│─]|<bool>", " ", done.stdout)
     golden("help.txt", "".join(f"{' '.join(line.split())}\n" for line in text.splitlines() if line.strip()))

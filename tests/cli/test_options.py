@@ -100,7 +100,7 @@ def test_all_problems_are_told_together(edgetune) -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("lora.rnak=3", 'unknown key "lora.rnak" (did you mean "lora.rank"?)'),
+        ("lora.rnak=3", '(did you mean "lora.rank"?)'),
         ("lora.rank", "expected key=value"),
         ("=3", "expected key=value"),
     ],

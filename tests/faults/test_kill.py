@@ -85,29 +85,46 @@ def test_a_lock_dies_with_its_process(folder: Path) -> None:
         pass
 
 
-def test_every_state_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float], request: pytest.FixtureRequest) -> None:
+def test_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
     """The run directory before each change to it, resumed; here a sample of the states, all of them in the slow test."""
-    states(folder, whole[0], sample=6)
+    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS), sample=4)
 
 
 @pytest.mark.slow
 def test_all_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
-    states(folder, whole[0], sample=None)
+    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS))
 
 
-def states(folder: Path, expected: dict[str, Any], sample: int | None) -> None:
-    place, album, log = folder / "photographed", folder / "album", folder / "album.txt"
-    recipe = tiny.recipe(folder, output=str(place), **KEYS)
+@pytest.mark.slow
+def test_all_states_of_a_run_that_is_done_again(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
+    """Other data: every stage puts something new in the place of something old."""
+    other = tiny.table(folder / "other" / "data.csv", tiny.sentences(200, seed=1))
+    keys = {**KEYS, "output": str(folder / "again"), "data__path": str(folder / "changing.csv"), "adapt__epochs": 1}
+    log, recipe = folder / "again.txt", tiny.recipe(folder, **keys)
+    shutil.copyfile(other, folder / "changing.csv")
+    expected = resume(recipe, log)
+    shutil.rmtree(recipe.output)
+    shutil.copyfile(folder / "data.csv", folder / "changing.csv")
+    assert resume(recipe, log) != expected
+    shutil.copyfile(other, folder / "changing.csv")
+    resumed_from_states(folder, expected, recipe)
+
+
+def resumed_from_states(folder: Path, expected: dict[str, Any], recipe: Recipe, sample: int | None = None) -> None:
+    place = Path(recipe.output)
+    album, log = folder / f"album-{place.name}", folder / f"album-{place.name}.txt"
     if not album.exists():
         album.mkdir()
         victim.finish(victim.start(victim.photograph, recipe, album, log=log), log)
         assert victim.outcome(place) == expected
     every = sorted(path for path in album.iterdir() if path.is_dir())
-    assert len(every) > 100, "photographs were taken of a part of the run only"
+    assert len(every) > 80, "photographs were taken of a part of the run only"
     for state in every if sample is None else random.Random(0).sample(every, sample):
         shutil.rmtree(place)
         shutil.copytree(state, place)
         assert resume(recipe, log) == expected, f"killed before {state.with_suffix('.txt').read_text()}"
+        with log.open("a") as file:
+            file.write(f"{state.name} of {len(every)}\n")
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,7 +116,7 @@ def test_a_tied_head_and_the_embedding_share_the_bytes(tmp_path: Path, bits: int
     nodes = {node.name: node for node in onnx.load(tmp_path / "out.onnx").graph.node}
     assert list(nodes["lm_head"].input[1:]) == ["table_q", "table_scales", "table_zeros"]
     assert list(nodes["embed"].input[2:]) == ["table_scales", "table_zeros"]
-    assert list(nodes["embed_rows"].input)[0] == "table_q" and nodes["embed_rows"].output[0] == nodes["embed"].input[0]
+    assert nodes["embed_rows"].input[0] == "table_q" and nodes["embed_rows"].output[0] == nodes["embed"].input[0]
     assert not [name for name, array in tensors(tmp_path / "out.onnx").items() if array.dtype == np.float32 and array.shape == (ROWS, 64)]
 
 

@@ -1,0 +1,254 @@
+"""The fold over the stages: each is done once, again when what it depends on changed, and what cannot work is refused first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from edgetune import pipeline
+from edgetune.artifact import folder_digest
+from edgetune.errors import EdgetuneError, RecipeError, RunError, TargetError
+from edgetune.graph import export as graphs
+from edgetune.recipe import Recipe
+
+TARGETS = ["x86_64-vnni", "x86_64", "arm64"]
+KEYS: dict[str, Any] = {"export__targets": TARGETS, "adapt__baselines": True}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Any:
+    """The exporter that traces in a tenth of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "EXPORTERS", {"torchscript": graphs._torchscript})
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model, data with rows out of scope, and a run of it up to the bundles."""
+    folder = tiny.problem(tmp_path_factory.mktemp("pipeline"), outside=40)
+    pipeline.run(tiny.recipe(folder, **KEYS), "export")
+    return folder
+
+
+@pytest.fixture
+def own(folder: Path, tmp_path: Path) -> Path:
+    """A copy of all that, to change."""
+    shutil.copytree(folder, tmp_path / "own")
+    run = tmp_path / "own" / "run"
+    text = (run / "recipe.toml").read_text("utf-8").replace(str(folder), str(tmp_path / "own"))
+    (run / "recipe.toml").write_text(text, "utf-8")
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stages that are really done from here on, in their order."""
+    from edgetune.workspace import Workspace
+
+    names: list[str] = []
+    original = Workspace.stage
+
+    def stage(self: Workspace, name: str, kind: Any, folder: str, make: Callable[[Path], Any], **options: Any) -> Any:
+        def counted(out: Path) -> Any:
+            names.append(name)
+            return make(out)
+
+        return original(self, name, kind, folder, counted, **options)
+
+    monkeypatch.setattr(Workspace, "stage", stage)
+    return names
+
+
+def report(run: Path) -> dict[str, Any]:
+    return json.loads((run / "report.json").read_text("utf-8"))
+
+
+EXPORTS = [f"export:{name}" for name in TARGETS]
+
+
+def test_the_report_has_the_keys_that_others_read(folder: Path) -> None:
+    found = report(folder / "run")
+    assert {"accuracy", "macro_f1", "worst_recall", "log_loss"} <= set(found["adapt"]["test"])
+    assert found["adapt"]["test"]["accuracy"] > 0.8, "the toy problem is learned"
+    assert found["adapt"]["seconds"] > 0
+    assert found["adapt"]["peak_rss_bytes"] > 10e6
+    for name in TARGETS:
+        export = found["export"][name]
+        assert {"scheme", "size_bytes", "quality", "baseline", "drop", "candidates"} <= set(export)
+        assert export["drop"] == pytest.approx(export["baseline"] - export["quality"])
+        assert export["baseline"] == pytest.approx(found["adapt"]["test"]["accuracy"]), "the adapted float model, on test"
+        graph = next((folder / "run" / "bundles" / name).glob("onnx/*.onnx"))
+        assert export["size_bytes"] == graph.stat().st_size
+        assert [c["scheme"] for c in export["candidates"] if c["passed"]] == [export["scheme"]]
+    assert {"untrained", "frozen_logistic_regression"} == set(found["adapt"]["baselines"])
+    assert found["adapt"]["baselines"]["untrained"]["accuracy"] < found["adapt"]["test"]["accuracy"]
+    assert {"temperature", "reject_below", "test"} <= set(found["adapt"]["confidence"])
+    assert found["adapt"]["confidence"]["test"]["out_of_scope_auroc"] > 0.5
+    assert {row["label"] for row in found["adapt"]["per_label"]} == set(tiny.LABELS)
+
+
+def test_labels_keep_their_order_into_the_app(folder: Path) -> None:
+    run = folder / "run"
+    assert report(run)["prepare"]["labels"] == list(tiny.LABELS)
+    expected = {str(i): label for i, label in enumerate(tiny.LABELS)}
+    for config in (run / "checkpoint", run / "merged", *(run / "bundles").iterdir()):
+        found = json.loads((config / "config.json").read_text("utf-8"))
+        assert found["id2label"] == expected
+        assert found["label2id"] == {label: i for i, label in enumerate(tiny.LABELS)}
+    from edgetune.runtime.process import run as run_py
+
+    for label, words in tiny.WORDS.items():
+        said = run_py(run / "bundles" / "x86_64-vnni", ["--json", " ".join(words)])
+        assert f'"{label}"' in json.dumps(said.found), said
+
+
+def test_targets_share_what_they_can(folder: Path) -> None:
+    kept = {path.name.partition("-")[2] for path in (folder / "run" / ".work" / "candidates").glob("*/*")}
+    assert {"fp32", "int8-dynamic-per-channel", "int8-dynamic-per-channel-7bit"} <= kept
+    assert len(list((folder / "run" / "graph").iterdir())) == 1
+    one, seven, other = (next((folder / "run" / "bundles" / name).glob("onnx/*.onnx")).read_bytes() for name in TARGETS)
+    assert one == other != seven
+
+
+def test_nothing_is_done_twice(own: Path, done: list[str]) -> None:
+    pipeline.run(tiny.recipe(own, **KEYS), "export")
+    assert done == ["prepare", "adapt", "merge"] or done == [], done
+    done.clear()
+    before = folder_digest(own / "run" / "bundles")
+    pipeline.run(tiny.recipe(own, **KEYS), "export")
+    assert not done
+    assert folder_digest(own / "run" / "bundles") == before
+
+
+@pytest.fixture
+def fresh(folder: Path, own: Path) -> Path:
+    """The copy, whose stages have keys with its own paths."""
+    pipeline.run(tiny.recipe(own, **KEYS), "export")
+    return own
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"export__max_drop": 0.2}, EXPORTS),
+        ({"export__golden": "validation"}, EXPORTS),
+        ({"export__targets": TARGETS[:1]}, []),
+        ({"export__schemes": ["fp32"], "export__targets": TARGETS[2:]}, EXPORTS[2:]),
+    ],
+)
+def test_changed_export_keys_repeat_the_export_alone(fresh: Path, done: list[str], changes: dict[str, Any], expected: list[str]) -> None:
+    pipeline.run(tiny.recipe(fresh, **{**KEYS, **changes}), "export")
+    assert done == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 1}, "seed: 0 in the run, 1 asked"),
+        ({"adapt__epochs": 9}, "adapt.epochs: 4 in the run, 9 asked"),
+        ({"method": "head"}, "method: 'full' in the run, 'head' asked"),
+        ({"lora__rank": 3}, "lora.rank: 16 in the run, 3 asked"),
+        ({"data__text": "text"}, "data.text: '' in the run, 'text' asked"),
+    ],
+)
+def test_other_training_keys_are_refused_by_name(folder: Path, changes: dict[str, Any], said: str) -> None:
+    before = folder_digest(folder / "run")
+    with pytest.raises(RunError, match="another training recipe") as raised:
+        pipeline.run(tiny.recipe(folder, **{**KEYS, **changes}), "export")
+    assert raised.value.details == (said,)
+    assert raised.value.exit_code == 2
+    assert folder_digest(folder / "run") == before, "nothing was lost"
+
+
+def test_other_data_begin_from_the_start(fresh: Path, done: list[str]) -> None:
+    tiny.table(fresh / "data.csv", tiny.sentences(240, seed=1, outside=40))
+    pipeline.run(tiny.recipe(fresh, **KEYS, export__max_size_mb=None), "merge")
+    assert done == ["prepare", "adapt", "merge"]
+
+
+def test_other_weights_of_the_same_name_are_trained_anew(fresh: Path, done: list[str]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = fresh / "model" / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    save_file({**weights, name: weights[name] + 0.01 * torch.ones_like(weights[name])}, path, metadata={"format": "pt"})
+    pipeline.run(tiny.recipe(fresh, **KEYS), "merge")
+    assert done == ["adapt", "merge"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "expected"),
+    [
+        ("data/validation.jsonl", ["prepare"]),
+        ("checkpoint/model.safetensors", ["adapt"]),
+        ("merged/model.safetensors", ["merge"]),
+        ("graph/opset20-ir10/model.onnx", ["graph:opset20-ir10"]),
+        ("bundles/arm64/golden.jsonl", ["export:arm64"]),
+    ],
+)
+def test_a_damaged_output_is_made_again_and_what_follows_is_not(fresh: Path, done: list[str], damaged: str, expected: list[str]) -> None:
+    path = fresh / "run" / damaged
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    pipeline.run(tiny.recipe(fresh, **KEYS), "export")
+    assert done == expected
+    if not damaged.startswith("bundles"):
+        assert path.read_bytes() == content
+
+
+def test_merge_and_export_of_a_run(fresh: Path, done: list[str]) -> None:
+    run = fresh / "run"
+    assert pipeline.merge(run) == run
+    assert not done
+    pipeline.export(run, {"export.targets": ["arm64"], "export.max_drop": 0.3})
+    assert done == ["export:arm64"]
+    assert json.loads((run / "manifest.json").read_text())["stages"]["export:arm64"]["facts"]["scheme"]
+
+
+def test_export_of_a_run_that_was_only_adapted(folder: Path, tmp_path: Path, done: list[str]) -> None:
+    recipe = tiny.recipe(folder, output=str(tmp_path / "run"), adapt__epochs=1, export__targets=[])
+    pipeline.run(recipe, "adapt")
+    assert not (tmp_path / "run" / "merged").exists()
+    pipeline.export(tmp_path / "run", {"export.targets": ["arm64"], "export.schemes": ["fp32"]})
+    assert done == ["prepare", "adapt", "merge", "graph:opset20-ir10", "export:arm64"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"task": "text-clasification"}, RecipeError, 'unknown task "text-clasification" (did you mean "text-classification"?)'),
+        ({"method": "ful"}, RecipeError, 'unknown method "ful" (did you mean "full"?)'),
+        ({"task": "text-generation", "method": "head"}, RecipeError, "method head does not fit text-generation"),
+        ({"export__targets": []}, RecipeError, "no target given"),
+        ({"export__targets": ["arm46"]}, TargetError, 'unknown target "arm46" (did you mean "arm64"?)'),
+        ({"export__targets": ["arm64", "arm64"]}, RecipeError, "target arm64 is given twice"),
+        ({"model": "", "data__path": ""}, RecipeError, "the recipe lacks model, data.path"),
+        ({"output": ""}, RecipeError, "the recipe lacks output"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], kind: type[EdgetuneError], said: str
+) -> None:
+    with pytest.raises(kind) as raised:
+        pipeline.run(tiny.recipe(folder, **{"output": str(tmp_path / "run"), **changes}), "export")
+    assert said in str(raised.value)
+    assert raised.value.exit_code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_methods_and_schemes_are_for_a_family() -> None:
+    recipe = Recipe(task="text-generation", method="head", model="m", output="o", data={"path": "d"})
+    with pytest.raises(RecipeError) as raised:
+        pipeline.run(recipe)
+    assert raised.value.mend is not None and "lora" in raised.value.mend and "head" not in raised.value.mend
+    with pytest.raises(RunError, match="is neither a run directory nor a checkpoint"):
+        pipeline.export(Path("nowhere"), {})
