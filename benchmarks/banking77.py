@@ -36,7 +36,19 @@ def report(run: Path) -> dict[str, Any]:
 
 def adapt(data: Path, run: Path, method: str, seed: int) -> dict[str, Any]:
     seconds = edgetune(
-        "adapt", "--model", MODEL, "--data", str(data), "--task", "text-classification", "--method", method, "--seed", str(seed), "--output", str(run)
+        "adapt",
+        "--model",
+        MODEL,
+        "--data",
+        str(data),
+        "--task",
+        "text-classification",
+        "--method",
+        method,
+        "--seed",
+        str(seed),
+        "--output",
+        str(run),
     )
     facts = report(run)["adapt"]
     return {
@@ -73,7 +85,8 @@ def export(run: Path, targets: list[str], work: Path) -> dict[str, Any]:
     latency = json.loads(found.stdout)
     fp32, int8 = latency["bundles"]
     ratios = {
-        f"{a['lengths']} {a['sequence']}": round(a["p50_ms"] / b["p50_ms"], 2) for a, b in zip(fp32["latency"], int8["latency"], strict=True)
+        f"{a['lengths']} {a['sequence']}": round(a["p50_ms"] / b["p50_ms"], 2)
+        for a, b in zip(fp32["latency"], int8["latency"], strict=True)
     }
     keep = ("scheme", "size_bytes", "quality", "baseline", "drop", "rows", "flips", "verdict", "proven")
     return {

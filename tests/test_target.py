@@ -18,7 +18,9 @@ def profile(folder: Path, name: str, text: str) -> str:
 
 
 def test_what_a_profile_extends_it_inherits(tmp_path: Path) -> None:
-    name = profile(tmp_path, "pi", 'extends = "arm64"\ntitle = "Pi"\nisa = ["neon", "dotprod"]\n[runtime]\nthreads = 4\n[budget]\nsize_mb = 32\n')
+    name = profile(
+        tmp_path, "pi", 'extends = "arm64"\ntitle = "Pi"\nisa = ["neon", "dotprod"]\n[runtime]\nthreads = 4\n[budget]\nsize_mb = 32\n'
+    )
     found, base = target.load(name), target.load("arm64")
     assert (found.name, found.title, found.isa, found.runtime.threads, found.budget.size_mb) == ("pi", "Pi", ("neon", "dotprod"), 4, 32)
     assert found.runtime.opset == base.runtime.opset
@@ -68,7 +70,11 @@ def test_what_does_not_fit_is_told(tmp_path: Path, text: str, said: str) -> None
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('extends = "amr64"', 'extends "amr64", which is no target (did you mean "arm64"?)'), ("title = ", "is not valid TOML"), (b"\xff", "is not valid TOML")],
+    [
+        ('extends = "amr64"', 'extends "amr64", which is no target (did you mean "arm64"?)'),
+        ("title = ", "is not valid TOML"),
+        (b"\xff", "is not valid TOML"),
+    ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, text: str | bytes, said: str) -> None:
     path = tmp_path / "mine.toml"

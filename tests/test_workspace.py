@@ -70,7 +70,7 @@ def test_scratch_survives_a_failure_and_what_was_begun_does_not(run: Workspace) 
         raise OSError("the end")
 
     def resuming(out: Path) -> Mapping[str, Any]:
-        return {"found": (out.parent / "checkpoint").read_text(), "out": sorted(os.listdir(out))}
+        return {"found": (out.parent / "checkpoint").read_text(), "out": sorted(p.name for p in out.iterdir())}
 
     with pytest.raises(OSError, match="the end"):
         run.stage("one", Artifact, "place", failing, key={})
@@ -161,7 +161,11 @@ def test_a_run_is_for_one_training_recipe(tmp_path: Path) -> None:
         opened(asked(tmp_path, **{"seed": 2, "lora.rank": 8, "data.text": "body", "export.max_drop": 0.5})),
     ):
         pass
-    assert raised.value.details == ("data.text: '' in the run, 'body' asked", "lora.rank: 16 in the run, 8 asked", "seed: 1 in the run, 2 asked")
+    assert raised.value.details == (
+        "data.text: '' in the run, 'body' asked",
+        "lora.rank: 16 in the run, 8 asked",
+        "seed: 1 in the run, 2 asked",
+    )
     assert existing(tmp_path / "run").recipe == asked(tmp_path, seed=1), "nothing was written"
 
 

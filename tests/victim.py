@@ -17,7 +17,16 @@ from typing import Any
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["torch", "transformers", "onnxruntime", "sklearn.metrics", "scipy.stats", "edgetune.pipeline", "edgetune.stages.adapt", "edgetune.stages.export"]
+    [
+        "torch",
+        "transformers",
+        "onnxruntime",
+        "sklearn.metrics",
+        "scipy.stats",
+        "edgetune.pipeline",
+        "edgetune.stages.adapt",
+        "edgetune.stages.export",
+    ]
 )
 PATIENCE = 120  # seconds
 
@@ -37,7 +46,7 @@ def finish(process: ForkServerProcess, log: Path) -> None:
     assert process.exitcode == 0, f"exit {process.exitcode}\n{log.read_text()[-4000:]}"
 
 
-def run(recipe: Any, real: bool = False) -> None:
+def run(recipe: Any, real: bool = False, until: str = "export") -> None:
     """The pipeline up to the bundle; unless `real`, with the exporter that traces in a tenth of the time."""
     import torch
 
@@ -47,15 +56,17 @@ def run(recipe: Any, real: bool = False) -> None:
     torch.set_num_threads(1)
     if not real:
         export.EXPORTERS = {"torchscript": export.EXPORTERS["torchscript"]}
-    pipeline.run(recipe, "export")
+    pipeline.run(recipe, until)
 
 
 def photograph(recipe: Any, album: Path) -> None:
     """`run`, with a copy of the run directory in `album` as it was before every change that Python makes to it: what a kill leaves."""
-    from edgetune.artifact import folder_digest
-
     folder = Path(recipe.output).resolve()
-    busy, seen, taken = False, "", 0
+    busy, seen, taken = False, [("nothing", 0, 0)], 0
+
+    def looks() -> list[tuple[str, int, int]]:
+        every = ((path, path.stat()) for path in sorted(folder.rglob("*")))
+        return [(str(path), status.st_size, status.st_mtime_ns if path.is_file() else 0) for path, status in every]
 
     def before(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal busy, seen, taken
@@ -66,7 +77,7 @@ def photograph(recipe: Any, album: Path) -> None:
         if not any(isinstance(a, str | os.PathLike) and Path(a).resolve().is_relative_to(folder) for a in arguments[:2]):
             return
         busy = True
-        if folder.exists() and (now := f"{folder_digest(folder)}{sorted(p.name for p in folder.rglob('*'))}") != seen:
+        if folder.exists() and (now := looks()) != seen:
             seen, taken = now, taken + 1
             shutil.copytree(folder, album / f"{taken:04d}")
             (album / f"{taken:04d}.txt").write_text(f"{event} {arguments}")
@@ -99,3 +110,20 @@ def _child(function: Callable[..., None], arguments: tuple[Any, ...], log: Path)
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     function(*arguments)
+
+
+def fail(recipe: Any, told: Path, until: str = "export", largest: int = 0) -> None:
+    """`run`, which may fail; `told` gets the exit code and the text that a user would see. `largest`: bytes that a file may have."""
+    import resource
+
+    from edgetune.cli.errors import explain, lines
+
+    if largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    try:
+        run(recipe, until=until)
+    except Exception as error:
+        found = explain(error)
+        told.write_text(json.dumps({"code": found.code, "lines": lines(found)}))
+        return
+    told.write_text(json.dumps({"code": 0, "lines": []}))

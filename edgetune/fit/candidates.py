@@ -111,11 +111,16 @@ def _candidate(graph: Path, scheme: Scheme, asked: Asked, work: Path) -> Candida
         folder.mkdir(parents=True)
         facts = scheme.apply(graph, made, saturates=saturates)
         scores = {split: _score(made, scheme, asked, split) for split in SPLITS}
-        np.savez(folder / "scores.npz", **{f"{split}_{name}": value for split, s in scores.items() for name, value in asdict(s).items() if value is not None})
+        np.savez(
+            folder / "scores.npz",
+            **{f"{split}_{name}": value for split, s in scores.items() for name, value in asdict(s).items() if value is not None},
+        )
         write_json(folder / ENTRY, {"sha256": {path.name: file_digest(path) for path in folder.iterdir()}, "facts": facts})
     with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
         scores = {s: Scores(**{k.removeprefix(f"{s}_"): arrays[k] for k in arrays.files if k.startswith(f"{s}_")}) for s in SPLITS}
-    return Candidate(scheme, made, sum(path.stat().st_size for path in folder.glob("model.onnx*")), facts, scores["validation"], scores["test"])
+    return Candidate(
+        scheme, made, sum(path.stat().st_size for path in folder.glob("model.onnx*")), facts, scores["validation"], scores["test"]
+    )
 
 
 def _kept(folder: Path) -> dict[str, Any] | None:

@@ -46,7 +46,12 @@ def plan(model: PreTrainedModel, max_length: int) -> Plan:
         outputs=("logits",),
         dynamic={"input_ids": axes, "attention_mask": axes, "logits": {0: BATCH}},
         feeds=feeds,
-        shapes=tuple(Shape(b, s, padded=p) for b in (1, 3) for s in sorted({1, 2, min(17, longest), longest}) for p in ((False, True) if b > 1 else (False,))),
+        shapes=tuple(
+            Shape(b, s, padded=p)
+            for b in (1, 3)
+            for s in sorted({1, 2, min(17, longest), longest})
+            for p in ((False, True) if b > 1 else (False,))
+        ),
         trace_shape=Shape(2, min(16, longest)),
         metadata={},
     )

@@ -1,9 +1,9 @@
 """Ways of changing weights: one row a method.
 
-    attach(recipe, labels) -> model      the base, changed as the method asks; requires_grad marks what will be trained
-    save(model, folder)                  only what training changed (an adapter) or all of it (a checkpoint), as safetensors
-    restore(recipe, folder, labels) -> model      what `save` wrote, loaded again
-    merge(recipe, folder, labels) -> Merge        the plain float32 model, and the model that it must equal
+attach(recipe, labels) -> model      the base, changed as the method asks; requires_grad marks what will be trained
+save(model, folder)                  only what training changed (an adapter) or all of it (a checkpoint), as safetensors
+restore(recipe, folder, labels) -> model      what `save` wrote, loaded again
+merge(recipe, folder, labels) -> Merge        the plain float32 model, and the model that it must equal
 """
 
 from __future__ import annotations

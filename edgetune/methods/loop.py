@@ -91,7 +91,9 @@ def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: 
                 state.step, state.batch, state.loss = state.step + 1, state.batch + 1, state.loss + loss
                 bar.advance(1, f"loss {loss:.3f}")
                 if not math.isfinite(loss):
-                    raise StageError(f"the loss is {loss} at step {state.step}", mend="try a lower learning rate: --set adapt.learning_rate=...")
+                    raise StageError(
+                        f"the loss is {loss} at step {state.step}", mend="try a lower learning rate: --set adapt.learning_rate=..."
+                    )
                 if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
                     checkpoint.save(scratch, weights, optimizer, schedule, state)
             _evaluate(model, problem, weights, state, scratch)
@@ -161,12 +163,16 @@ def _step(
             if not _out_of_memory(error):
                 raise
             if state.parts >= len(rows):
-                raise StageError("out of memory with one row at a time", mend="shorter rows: --set adapt.max_length=...; or method lora") from error
+                raise StageError(
+                    "out of memory with one row at a time", mend="shorter rows: --set adapt.max_length=...; or method lora"
+                ) from error
             state.parts *= 2
             optimizer.zero_grad(set_to_none=True)
             if device.name == "cuda":
                 torch.cuda.empty_cache()
-            progress.warn(f"out of memory: {math.ceil(settings.batch_size / state.parts)} rows at a time from here on, {state.parts} parts a step")
+            progress.warn(
+                f"out of memory: {math.ceil(settings.batch_size / state.parts)} rows at a time from here on, {state.parts} parts a step"
+            )
     if settings.clip_norm:
         torch.nn.utils.clip_grad_norm_(list(weights.values()), settings.clip_norm)
     optimizer.step()

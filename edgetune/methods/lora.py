@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -12,8 +11,7 @@ from transformers import PreTrainedModel
 
 from edgetune import tasks
 from edgetune.errors import RecipeError, did_you_mean
-from edgetune.methods import bnb
-from edgetune.methods import HEADS
+from edgetune.methods import HEADS, bnb
 from edgetune.methods.model import Merge, load_base
 from edgetune.recipe import Recipe
 

@@ -37,7 +37,9 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     layers = config.num_hidden_layers
     heads = config.num_attention_heads
     every = sum(weight.numel() for weight in meta.parameters())
-    linear = [m for name, m in meta.named_modules() if isinstance(m, torch.nn.Linear) and not name.endswith(("lm_head", "classifier", "score"))]
+    linear = [
+        m for name, m in meta.named_modules() if isinstance(m, torch.nn.Linear) and not name.endswith(("lm_head", "classifier", "score"))
+    ]
     in_linear = sum(module.weight.numel() for module in linear)
     lora = sum(recipe.lora.rank * (module.in_features + module.out_features) for module in linear)
     trained, adapter, weights = every, 0, 4 * every
@@ -56,7 +58,12 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
 
 def tell(estimate: Estimate, device: Device) -> None:
     """Print the estimate; warn past 90 % of what is free."""
-    parts = {"weights": estimate.weights, "adapter": estimate.adapter, "gradients and optimizer": estimate.optimizer, "activations": estimate.activations}
+    parts = {
+        "weights": estimate.weights,
+        "adapter": estimate.adapter,
+        "gradients and optimizer": estimate.optimizer,
+        "activations": estimate.activations,
+    }
     shown = " + ".join(f"{name} {size / MB:,.0f}" for name, size in parts.items() if size)
     place = "GPU memory" if device.name == "cuda" else "RAM"
     progress.note(f"memory estimate: {shown} = {estimate.total / MB:,.0f} MB of {estimate.available / MB:,.0f} MB free {place}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from edgetune import source, tasks
@@ -66,6 +67,15 @@ def load_merged(folder: Path, task: str) -> PreTrainedModel:
     return auto_class(task).from_pretrained(folder, dtype=torch.float32).eval()
 
 
+def from_folder(recipe: Recipe, folder: Path, **options: Any) -> Any:
+    """What `from_pretrained` makes of `folder` for the recipe's task, in float32. Raises ModelError when it cannot be loaded."""
+    options |= {"trust_remote_code": recipe.trust_remote_code, "dtype": torch.float32, "use_safetensors": True}
+    try:
+        return auto_class(recipe.task).from_pretrained(folder, **options)
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ModelError(f"cannot load {recipe.model} for {recipe.task}", details=str(error).splitlines()[:6]) from error
+
+
 def auto_class(task: str) -> Any:
     return getattr(transformers, tasks.get(task).auto_class)
 
@@ -100,10 +110,7 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTra
             config.pad_token_id = getattr(config, "eos_token_id", None)
     if where.gguf:
         return _load_gguf(where, recipe, config)
-    try:
-        return auto_class(recipe.task).from_pretrained(where.folder, config=config, dtype=torch.float32, use_safetensors=True, **options)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ModelError(f"cannot load {recipe.model} for {recipe.task}", details=str(error).splitlines()[:6]) from error
+    return from_folder(recipe, where.folder, config=config)
 
 
 def _load_gguf(where: source.Source, recipe: Recipe, config: Any) -> PreTrainedModel:
@@ -113,7 +120,9 @@ def _load_gguf(where: source.Source, recipe: Recipe, config: Any) -> PreTrainedM
         if hasattr(owner, "quantization_config"):
             del owner.quantization_config
     generation = loaded.generation_config
-    model = auto_class(recipe.task).from_config(loaded.config if config.model_type == loaded.config.model_type else config, dtype=torch.float32)
+    model = auto_class(recipe.task).from_config(
+        loaded.config if config.model_type == loaded.config.model_type else config, dtype=torch.float32
+    )
     model.load_state_dict(loaded.state_dict())
     model.tie_weights()
     model.generation_config = generation

@@ -63,7 +63,7 @@ SCHEMES: dict[str, Scheme] = {
             "_q4",
             "edgetune.quant.weight_only:block",
             0.1,
-            "1.22",
+            "1.23",
             options={"bits": 4},
         ),
         Scheme(
@@ -73,7 +73,7 @@ SCHEMES: dict[str, Scheme] = {
             "_q4",
             "edgetune.quant.weight_only:mixed",
             0.1,
-            "1.22",
+            "1.23",
         ),
         Scheme(
             "int8-weight",
@@ -82,7 +82,7 @@ SCHEMES: dict[str, Scheme] = {
             "_quantized",
             "edgetune.quant.weight_only:block",
             0.1,
-            "1.22",
+            "1.23",
             options={"bits": 8},
         ),
     )

@@ -105,10 +105,13 @@ def _grouped(readers: list[Reader]) -> dict[str, list[Reader]]:
 
 
 def _sensitive(graph: onnx.GraphProto, readers: list[Reader]) -> set[str]:
-    """The weights that 4 bits hurt most: head and embedding, and the value projections, found by walking back from the cache."""
+    """The weights that 4 bits hurt most: head and embedding, the value projections (found by walking back from the cache), and
+    matrices that narrow, such as the last of a feed-forward block. llama.cpp's Q4_K_M spends its extra bits on the same places."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
     linear = {reader.node.output[0]: reader.weight for reader in readers if reader.node.op_type == "MatMul"}
     chosen = {reader.weight for reader in readers if reader.node.op_type == "Gather"}
+    chosen |= {reader.weight for reader in readers if not reader.rows and shapes[reader.weight][0] > shapes[reader.weight][1]}
     for output in graph.output:
         if output.name != "logits" and not output.name.endswith(".value"):
             continue

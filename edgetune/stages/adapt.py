@@ -42,7 +42,9 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
     _set_dropout(model, recipe.adapt.dropout)
     longest = max_length(recipe, model, tokenizer)
-    splits = {name: _encode(task, data.rows(dataset.path, name), tokenizer, longest, labels, name) for name in ("train", "validation", "test")}
+    splits = {
+        name: _encode(task, data.rows(dataset.path, name), tokenizer, longest, labels, name) for name in ("train", "validation", "test")
+    }
     pad_id = tokenizer.pad_token_id
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     progress.note(
@@ -110,14 +112,18 @@ def _epochs(defaults: methods.Defaults, per_epoch: int) -> int:
     return max(defaults.epochs, min(MOST_EPOCHS, math.ceil(defaults.least_steps / per_epoch)))
 
 
-def _encode(task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int, labels: Sequence[str], split: str) -> list[dict[str, Any]]:
+def _encode(
+    task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int, labels: Sequence[str], split: str
+) -> list[dict[str, Any]]:
     """Token ids of one split; what was cut or left out is said. Raises DataError when nothing is left."""
     encoded: Encoded = task.module.encode(rows, tokenizer, max_length=longest, labels=labels)
     if encoded.cut:
         progress.warn(f"{split}: {encoded.cut} of {len(rows)} texts are longer than {longest} tokens and were cut (adapt.max_length)")
     if encoded.left_out:
         first = ", ".join(f"row {rows[i]['row']}: {reason}" for i, reason in encoded.left_out[:3])
-        progress.warn(f"{split}: {len(encoded.left_out)} of {len(rows)} rows left out ({first}{', ...' if len(encoded.left_out) > 3 else ''})")
+        progress.warn(
+            f"{split}: {len(encoded.left_out)} of {len(rows)} rows left out ({first}{', ...' if len(encoded.left_out) > 3 else ''})"
+        )
     if not encoded.examples:
         raise DataError(f"no row of {split} can be used", mend="raise adapt.max_length, or check the data: edgetune data check")
     if any(not example["input_ids"] or not _learns(example) for example in encoded.examples):
@@ -142,7 +148,9 @@ def _score(task: Task, model: PreTrainedModel, examples: Sequence[Mapping[str, A
     return scores
 
 
-def _facts(recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Sequence[str], test_rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Sequence[str], test_rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     facts: dict[str, Any] = {name: task.module.metrics(scores, labels) for name, scores in scored.items()}
     if task.family == "encoder":
         from edgetune.tasks.text_classification import report
@@ -160,7 +168,14 @@ def _facts(recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Seq
 
 
 def _baselines(
-    recipe: Recipe, task: Task, model: PreTrainedModel, splits: Mapping[str, list[dict[str, Any]]], pad_id: int, labels: Sequence[str], device: Device, scratch: Path
+    recipe: Recipe,
+    task: Task,
+    model: PreTrainedModel,
+    splits: Mapping[str, list[dict[str, Any]]],
+    pad_id: int,
+    labels: Sequence[str],
+    device: Device,
+    scratch: Path,
 ) -> dict[str, Any]:
     """Test metrics of the untrained model and, for encoders, of frozen features + logistic regression; kept for a resumed run."""
     if not recipe.adapt.baselines:
@@ -202,5 +217,9 @@ def _tell_memory(recipe: Recipe, settings: loop.Settings, dataset: Dataset, devi
 def _same_after_reload(task: Task, model: PreTrainedModel, probe: Sequence[Mapping[str, Any]], pad_id: int, reported: Scores) -> None:
     again: Scores = task.module.score(forward(model), probe, pad_id)
     for said, says, allowed in ((reported.value, again.value, SCORE_TOLERANCE), (reported.logits, again.logits, LOGIT_TOLERANCE)):
-        if said is not None and not np.allclose(says, said, rtol=0, atol=allowed * max(1.0, float(np.abs(said).max()))):
+        if (
+            said is not None
+            and says is not None
+            and not np.allclose(says, said, rtol=0, atol=allowed * max(1.0, float(np.abs(said).max())))
+        ):
             raise GateError(f"the model reloaded from disk scores differently (by {float(np.abs(says - said).max()):.2g} on the same rows)")

@@ -10,7 +10,7 @@ from typing import Any
 from edgetune import data, progress, tasks
 from edgetune.artifact import Dataset
 from edgetune.errors import DataError, ModelError
-from edgetune.methods.model import auto_class, forward, load_merged, load_tokenizer, max_length, tokenizer_in
+from edgetune.methods.model import forward, from_folder, load_merged, load_tokenizer, max_length, tokenizer_in
 from edgetune.recipe import Recipe
 from edgetune.source import TOKENIZER_FILES, resolve
 
@@ -38,13 +38,16 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
 def _load(recipe: Recipe, folder: Path, task: tasks.Task) -> tuple[Recipe, Any]:
     """The float32 model, an adapter folded into its base. With an adapter, `recipe.model` becomes the base."""
-    import torch
-
     adapter = folder / "adapter_config.json"
     if not adapter.is_file():
         where = resolve(recipe.model, recipe.trust_remote_code)
-        options = {"trust_remote_code": recipe.trust_remote_code, "dtype": torch.float32, "use_safetensors": True}
-        return recipe, auto_class(recipe.task).from_pretrained(where.folder, **options)
+        model, found = from_folder(recipe, where.folder, output_loading_info=True)
+        if found["missing_keys"]:
+            raise ModelError(
+                f"{folder} was not trained for {task.name}: it lacks {', '.join(sorted(found['missing_keys'])[:3])}",
+                mend=f"edgetune adapt --model {folder} trains it",
+            )
+        return recipe, model
     from peft import PeftModel
 
     from edgetune.methods.model import load_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,16 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
         for name in ("validation", "test")
     }
     schemes = _schemes(recipe, target, task)
-    asked = candidates.Asked(task, examples, labels, tokenizer.pad_token_id or 0, target, _allowed(recipe, target, task), recipe.export.strict, _size(recipe, target))
+    asked = candidates.Asked(
+        task,
+        examples,
+        labels,
+        tokenizer.pad_token_id or 0,
+        target,
+        _allowed(recipe, target, task),
+        recipe.export.strict,
+        _size(recipe, target),
+    )
     progress.note(f"{target.name}: {target.title}; trying {', '.join(schemes)}")
     tried = candidates.choose(float_graph.path / "model.onnx", schemes, asked, work)
     gc.collect()
@@ -66,7 +76,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
         raise GateError(
             f"{target.name}: no candidate keeps its promise",
             details=[f"{c.scheme.name} ({c.size_bytes / MB:.1f} MB): {c.reason}" for c in tried],
-            mend=_relax(task, tried),
+            mend=_relax(task, tried, recipe.export.strict),
         )
     facts = _facts(task, chosen, tried, labels)
     sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
@@ -96,7 +106,9 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
     )
     facts["golden"] = verify(out)
     facts |= _measured(recipe, target, out)
-    progress.note(f"{target.name}: {chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; {task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test")
+    progress.note(
+        f"{target.name}: {chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; {task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test"
+    )
     return facts
 
 
@@ -149,14 +161,19 @@ def _size(recipe: Recipe, target: Target) -> float | None:
     return limit * MB if limit else None
 
 
-def _relax(task: Task, tried: list[Candidate]) -> str:
-    fits = [c for c in tried if c.verdict and not c.too_large]
+def _relax(task: Task, tried: list[Candidate], strict: bool) -> str:
+    """The least that the user would have to allow for one of the candidates to pass."""
+    fits = [(c.verdict.bound if strict else c.verdict.loss, c.scheme.name) for c in tried if c.verdict]
     if not fits:
-        return "raise --max-size"
-    nearest = min(fits, key=lambda c: c.verdict.loss if c.verdict else 0.0)
-    assert nearest.verdict is not None
-    key = "--max-drop" if task.higher_is_better else "--set export.max_perplexity_increase="
-    return f"the nearest is {nearest.scheme.name}: {key}{' ' if task.higher_is_better else ''}{nearest.verdict.loss:.4f} would let it pass"
+        return f"--max-size {_up(min(c.size_bytes for c in tried if c.too_large) / MB):.4f} would let the smallest in"
+    lost, name = min(fits, key=lambda fit: fit[0])
+    key = "--max-drop" if task.higher_is_better else "--max-perplexity-rise"
+    return f"the nearest is {name}: {key} {_up(lost):.4f} would let it pass"
+
+
+def _up(value: float) -> float:
+    """Rounded up to four decimals."""
+    return math.ceil(value * 1e4) / 1e4
 
 
 def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
@@ -176,7 +193,10 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
             progress.warn(f"max_latency_ms is unmeasured: this machine is not {target.name}; run `run.py --benchmark` there")
     for name, budget in budgets.items():
         if budget["measured"] != "unmeasured" and budget["measured"] > budget["allowed"]:
-            raise GateError(f"{target.name}: {name} is {budget['measured']:.2f}, the budget is {budget['allowed']:g}", mend=f"raise the budget, or choose another scheme ({name})")
+            raise GateError(
+                f"{target.name}: {name} is {budget['measured']:.2f}, the budget is {budget['allowed']:g}",
+                mend=f"raise the budget, or choose another scheme ({name})",
+            )
     return {"budgets": budgets}
 
 

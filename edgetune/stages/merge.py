@@ -32,7 +32,14 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
     examples = task.module.encode(rows, tokenizer, max_length=longest, labels=labels).examples
     reloaded = load_merged(out, recipe.task)
     difference, flips = _compare(forward(merged.reference.eval()), forward(reloaded), examples, task.module, tokenizer.pad_token_id)
-    facts = {"max_logit_difference": difference, "label_flips": flips, "rows": len(examples), "into": merged.into, "labels": labels, "max_length": longest}
+    facts = {
+        "max_logit_difference": difference,
+        "label_flips": flips,
+        "rows": len(examples),
+        "into": merged.into,
+        "labels": labels,
+        "max_length": longest,
+    }
     if difference > TOLERANCE or flips:
         raise GateError(
             f"the merged model differs from the adapter on its base: logits by {difference:.2g} (allowed {TOLERANCE}), {flips} answers flipped",
@@ -40,11 +47,15 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
         )
     if merged.others:
         facts["bases"] = _bases(task, merged, reloaded, examples, tokenizer.pad_token_id, labels)
-    progress.note(f"merged into {merged.into}; logits differ by at most {difference:.1g} on {len(examples)} validation rows, {flips} answers flipped")
+    progress.note(
+        f"merged into {merged.into}; logits differ by at most {difference:.1g} on {len(examples)} validation rows, {flips} answers flipped"
+    )
     return facts
 
 
-def _bases(task: tasks.Task, merged: Merge, model: Any, examples: list[Mapping[str, Any]], pad_id: int, labels: list[str]) -> dict[str, float]:
+def _bases(
+    task: tasks.Task, merged: Merge, model: Any, examples: list[Mapping[str, Any]], pad_id: int, labels: list[str]
+) -> dict[str, float]:
     """The metric on these validation rows of the adapter merged into each base that it could have gone into."""
     found = {}
     for name, load in {merged.into: lambda: model, **merged.others}.items():
@@ -57,7 +68,9 @@ def _bases(task: tasks.Task, merged: Merge, model: Any, examples: list[Mapping[s
     return found
 
 
-def _compare(reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], module: Any, pad_id: int) -> tuple[float, int]:
+def _compare(
+    reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], module: Any, pad_id: int
+) -> tuple[float, int]:
     """(largest absolute logit difference, answers that differ although the margin is clear) over real positions."""
     worst, flips = 0.0, 0
     with progress.bar("comparing merged and adapter", len(examples)) as bar:

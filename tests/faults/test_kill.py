@@ -17,7 +17,7 @@ import victim
 from edgetune.recipe import Recipe
 
 STEP = 0.002  # seconds between two looks at the run directory
-KEYS = {"adapt__checkpoint_every": 7}
+KEYS = {"adapt__checkpoint_every": 7, "adapt__epochs": 2}
 MARKS = {  # a stage, and the path in the run directory that shows that it has begun
     "prepare": ".work/prepare-*/out",
     "adapt": ".work/adapt-*/checkpoint",
@@ -87,7 +87,7 @@ def test_a_lock_dies_with_its_process(folder: Path) -> None:
 
 def test_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
     """The run directory before each change to it, resumed; here a sample of the states, all of them in the slow test."""
-    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS), sample=4)
+    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS), sample=3)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_all_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, A
 def test_all_states_of_a_run_that_is_done_again(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
     """Other data: every stage puts something new in the place of something old."""
     other = tiny.table(folder / "other" / "data.csv", tiny.sentences(200, seed=1))
-    keys = {**KEYS, "output": str(folder / "again"), "data__path": str(folder / "changing.csv"), "adapt__epochs": 1}
+    keys = {**KEYS, "output": str(folder / "again"), "data__path": str(folder / "changing.csv")}
     log, recipe = folder / "again.txt", tiny.recipe(folder, **keys)
     shutil.copyfile(other, folder / "changing.csv")
     expected = resume(recipe, log)
@@ -118,7 +118,7 @@ def resumed_from_states(folder: Path, expected: dict[str, Any], recipe: Recipe, 
         victim.finish(victim.start(victim.photograph, recipe, album, log=log), log)
         assert victim.outcome(place) == expected
     every = sorted(path for path in album.iterdir() if path.is_dir())
-    assert len(every) > 80, "photographs were taken of a part of the run only"
+    assert len(every) > 60, "photographs were taken of a part of the run only"
     for state in every if sample is None else random.Random(0).sample(every, sample):
         shutil.rmtree(place)
         shutil.copytree(state, place)

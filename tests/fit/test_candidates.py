@@ -37,7 +37,7 @@ def examples(graph: Path) -> dict[str, list[dict[str, Any]]]:
     chance, forward = np.random.default_rng(0), session.forward(graph)
     rows: list[dict[str, Any]] = []
     while len(rows) < 120:
-        ids = chance.integers(5, 150, (1, int(chance.integers(2, 12))))
+        ids = chance.integers(5, 100, (1, int(chance.integers(2, 12))))
         logits = forward(ids, np.ones_like(ids))[0]
         first, second = np.sort(logits)[[-1, -2]]
         if first - second > 0.5:

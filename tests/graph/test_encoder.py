@@ -30,7 +30,9 @@ def test_names_are_the_ecosystems(plan: Plan) -> None:
 
 
 def test_the_grid_is_that_of_the_design(plan: Plan) -> None:
-    assert set(plan.shapes) == {Shape(1, s) for s in (1, 2, 17, 64)} | {Shape(3, s, padded=p) for s in (1, 2, 17, 64) for p in (False, True)}
+    assert set(plan.shapes) == {Shape(1, s) for s in (1, 2, 17, 64)} | {
+        Shape(3, s, padded=p) for s in (1, 2, 17, 64) for p in (False, True)
+    }
 
 
 @pytest.mark.parametrize(("longest", "sequences"), [(8, {1, 2, 8}), (512, {1, 2, 17, 512}), (4096, {1, 2, 17, 512})])

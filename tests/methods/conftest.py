@@ -56,7 +56,12 @@ class Toy:
             return task.metrics(task.score(forward(model), self.splits["validation"], 0), tiny.LABELS)
 
         return Problem(
-            task, self.splits["train"], 0, evaluate or measured, lambda found: (found["accuracy"], -found["log_loss"]), ("accuracy", "log_loss")
+            task,
+            self.splits["train"],
+            0,
+            evaluate or measured,
+            lambda found: (found["accuracy"], -found["log_loss"]),
+            ("accuracy", "log_loss"),
         )
 
     def train(

@@ -94,7 +94,9 @@ def test_killed_while_it_was_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
 
 
-@pytest.mark.parametrize("name", ["checkpoint/weights.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/state.json", "best.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint/weights.safetensors", "checkpoint/optimizer.safetensors", "checkpoint/state.json", "best.safetensors"]
+)
 @pytest.mark.parametrize("damage", ["cut", "emptied"])
 def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, name: str, damage: str) -> None:
     one = Trained(1)

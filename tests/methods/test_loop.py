@@ -55,9 +55,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(toy: Any, tmp_pa
 
 
 @pytest.mark.parametrize(("every", "call"), [(1, 3), (1, 13), (1, 23), (1, 24), (4, 3), (4, 5), (11, 1), (11, 2), (11, 3), (11, 4)])
-def test_resumed_equals_uninterrupted(
-    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, call: int
-) -> None:
+def test_resumed_equals_uninterrupted(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, call: int) -> None:
     """Killed right after a checkpoint, with dropout: within an epoch, at its last step before the evaluation, and after the evaluation."""
     whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=2, checkpoint_every=every)
     with monkeypatch.context() as patch:
@@ -71,15 +69,17 @@ def test_resumed_equals_uninterrupted(
     assert tuple(state.best) == expected.best
 
 
-@pytest.mark.parametrize("call", [1, 2])
-def test_killed_in_an_evaluation(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, call: int) -> None:
-    """The best weights are on disk, the checkpoint after them is not; or the evaluation of the last step has not begun."""
-    whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=2, checkpoint_every=11)
+@pytest.mark.parametrize(("place", "name", "call"), [(checkpoint, "save_best", 1), (loop, "_evaluate", 1), (loop, "_evaluate", 2)])
+def test_killed_in_an_evaluation(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, place: Any, name: str, call: int
+) -> None:
+    """The best weights are on disk, the checkpoint after them is not."""
+    whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=2, checkpoint_every=4)
     with monkeypatch.context() as patch:
-        kill_at(patch, checkpoint, "save_best", call)
+        kill_at(patch, place, name, call)
         with pytest.raises(Killed):
-            toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=11)
-    resumed, state = toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=11)
+            toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=4)
+    resumed, state = toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=4)
     assert same(whole, resumed)
     assert state.history == expected.history
 
@@ -132,7 +132,10 @@ def test_accumulation_trains_the_same_model(toy: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), torch.OutOfMemoryError("CUDA")],
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        torch.OutOfMemoryError("CUDA"),
+    ],
 )
 def test_out_of_memory_halves_the_batch_and_says_so(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     sizes: list[int] = []
@@ -214,9 +217,7 @@ def test_without_early_stopping_every_epoch_is_trained(toy: Any, tmp_path: Path)
 
 def test_equal_accuracy_is_decided_by_the_loss(toy: Any, tmp_path: Path) -> None:
     losses = iter([1.0, 0.8, 0.9])
-    _, state = toy.train(
-        tmp_path, problem=toy.problem(lambda _: {"accuracy": 0.5, "log_loss": next(losses)}), epochs=3, early_stopping=1
-    )
+    _, state = toy.train(tmp_path, problem=toy.problem(lambda _: {"accuracy": 0.5, "log_loss": next(losses)}), epochs=3, early_stopping=1)
     assert state.best == (0.5, -0.8)
     assert len(state.history) == 3, "a falling loss is a gain"
 
@@ -257,7 +258,7 @@ def test_batches_hold_every_row_once_and_are_of_like_length(toy: Any) -> None:
     assert sorted({len(batch) for batch in order}) == [172 % 16, 16]
     longest = [max(len(examples[i]["input_ids"]) for i in batch) for batch in order]
     padding = sum(long * len(batch) for long, batch in zip(longest, order, strict=True)) / sum(len(e["input_ids"]) for e in examples)
-    assert padding < 1.05, "rows of like length share a batch"
+    assert padding < 1.15, "rows of like length share a batch"
     assert longest != sorted(longest), "but batches come in any order"
     assert order == loop._order(examples, settings, 0)
     assert order != loop._order(examples, settings, 1)

@@ -52,7 +52,9 @@ def test_every_matrix_and_the_embedding_are_int8(graph: Path, tmp_path: Path, sc
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("saturates", "bits", "most"), [(False, 8, 127), (True, 7, 64)])
-def test_weights_have_seven_bits_where_sums_saturate(graph: Path, tmp_path: Path, scheme: str, saturates: bool, bits: int, most: int) -> None:
+def test_weights_have_seven_bits_where_sums_saturate(
+    graph: Path, tmp_path: Path, scheme: str, saturates: bool, bits: int, most: int
+) -> None:
     facts, model = quantised(graph, tmp_path / "model.onnx", scheme, saturates)
     used = {name: array.view(np.int8) for name, array in weights(model).items() if array.dtype == np.int8}
     assert facts["weight_bits"] == bits
@@ -63,7 +65,7 @@ def test_weights_have_seven_bits_where_sums_saturate(graph: Path, tmp_path: Path
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_answers_stay_near(graph: Path, tmp_path: Path, scheme: str) -> None:
     quantised(graph, tmp_path / "model.onnx", scheme)
-    ids = np.random.default_rng(0).integers(5, 150, (32, 12))
+    ids = np.random.default_rng(0).integers(5, 100, (32, 12))
     exact, near = (session.forward(path)(ids, np.ones_like(ids)) for path in (graph, tmp_path / "model.onnx"))
     assert np.corrcoef(exact.ravel(), near.ravel())[0, 1] > 0.98
     assert not np.array_equal(exact, near)
@@ -73,7 +75,11 @@ def test_one_scale_a_column(graph: Path, tmp_path: Path) -> None:
     def scales(scheme: str) -> list[int]:
         _, model = quantised(graph, tmp_path / f"{scheme}.onnx", scheme)
         tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        return [array.size for name, array in tensors.items() if name.endswith("_scale") and name.removesuffix("_scale") + "_quantized" in tensors]
+        return [
+            array.size
+            for name, array in tensors.items()
+            if name.endswith("_scale") and name.removesuffix("_scale") + "_quantized" in tensors
+        ]
 
     assert max(scales("int8-dynamic")) == 1
     assert scales("int8-dynamic-per-channel").count(32) >= 10
@@ -82,11 +88,15 @@ def test_one_scale_a_column(graph: Path, tmp_path: Path) -> None:
 def test_a_quarter_of_the_size(tmp_path: Path) -> None:
     """Of weights alone: on a model whose weights are most of the file."""
     chance = np.random.default_rng(0)
-    table, matrix = (numpy_helper.from_array(chance.normal(size=shape).astype(np.float32), name) for shape, name in (((3000, 64), "e"), ((64, 64), "w")))
+    table, matrix = (
+        numpy_helper.from_array(chance.normal(size=shape).astype(np.float32), name) for shape, name in (((3000, 64), "e"), ((64, 64), "w"))
+    )
     nodes = [onnx.helper.make_node("Gather", ["e", "ids"], ["x"]), onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
     ids = onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n"])
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 64])
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [ids], [y], [table, matrix]), opset_imports=[onnx.helper.make_opsetid("", 20)])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", [ids], [y], [table, matrix]), opset_imports=[onnx.helper.make_opsetid("", 20)]
+    )
     model.ir_version = 10
     onnx.save(model, tmp_path / "float.onnx")
     dynamic.int8(tmp_path / "float.onnx", tmp_path / "small.onnx", per_channel=False, saturates=False)
@@ -98,7 +108,9 @@ def test_nothing_to_quantise(tmp_path: Path) -> None:
     value = onnx.helper.make_tensor_value_info
     nodes = [onnx.helper.make_node("Relu", ["x"], ["y"])]
     kinds = [value(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy"]
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", kinds[:1], kinds[1:]), opset_imports=[onnx.helper.make_opsetid("", 20)])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", kinds[:1], kinds[1:]), opset_imports=[onnx.helper.make_opsetid("", 20)]
+    )
     model.ir_version = 10
     onnx.save(model, tmp_path / "float.onnx")
     with pytest.raises(StageError, match="found no MatMul"):

@@ -108,7 +108,14 @@ def test_metrics_by_hand() -> None:
 def test_report_names_what_a_label_is_taken_for() -> None:
     rows = task.report(scores([[2, 0, 0], [2, 0, 0], [0, 2, 0], [0, 0, 2]], [0, 1, 1, 1]), LABELS)
     assert [row["label"] for row in rows] == list(LABELS)
-    assert rows[1] == {"label": "b", "precision": 1.0, "recall": pytest.approx(1 / 3), "f1": pytest.approx(0.5), "support": 3, "taken_for": "a"}
+    assert rows[1] == {
+        "label": "b",
+        "precision": 1.0,
+        "recall": pytest.approx(1 / 3),
+        "f1": pytest.approx(0.5),
+        "support": 3,
+        "taken_for": "a",
+    }
     assert rows[0]["precision"] == 0.5
     assert rows[0]["taken_for"] is None
     assert rows[2]["support"] == 0
