@@ -61,6 +61,6 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return  # another libc
-    mallopt(mmap_threshold, 1 << 30)
+    mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
     mallopt(trim_threshold, 1 << 30)
     mallopt(top_pad, 64 << 20)
