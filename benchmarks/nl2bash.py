@@ -19,7 +19,11 @@ from typing import Any
 
 HERE = Path(__file__).parent
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-PROMPTS = ("list all png files", "count the lines of all python files below the current folder", "find files larger than 10MB in the home directory")
+PROMPTS = (
+    "list all png files",
+    "count the lines of all python files below the current folder",
+    "find files larger than 10MB in the home directory",
+)
 
 
 def edgetune(*arguments: str) -> tuple[int, str]:
