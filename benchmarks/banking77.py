@@ -84,6 +84,8 @@ def export(run: Path, targets: list[str], work: Path) -> dict[str, Any]:
     )
     latency = json.loads(found.stdout)
     fp32, int8 = latency["bundles"]
+    for bundle in latency["bundles"]:
+        bundle["path"] = Path(bundle["path"]).name
     ratios = {
         f"{a['lengths']} {a['sequence']}": round(a["p50_ms"] / b["p50_ms"], 2)
         for a, b in zip(fp32["latency"], int8["latency"], strict=True)

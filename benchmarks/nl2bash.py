@@ -56,6 +56,7 @@ def measure(data: Path, run: Path, method: str, steps: int) -> dict[str, Any]:
         result["export"] = report["export"]["x86_64-vnni"]
         result["graph"] = report["graph"]
         result["benchmark"] = json.loads(edgetune("benchmark", str(bundle), "--json")[1])
+        result["benchmark"]["bundles"][0]["path"] = bundle.name
         result["answers"] = {prompt: edgetune("predict", str(bundle), prompt)[1].strip() for prompt in PROMPTS}
     return result
 

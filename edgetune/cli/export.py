@@ -20,7 +20,7 @@ def export(
     overrides: dict[str, Any],
 ) -> None:
     """Every candidate is measured against the adapted float model; what loses more than --max-drop is refused (exit 4).
-    A checkpoint that edgetune did not train needs --task, and --data to allow anything lossy.
+    A checkpoint that edgetune did not train needs --task and --data.
     """
     from edgetune import pipeline, workspace
     from edgetune.cli import report
