@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PROMPTS = (
     "list all png files",
-    "count the lines of all python files below the current folder",
-    "find files larger than 10MB in the home directory",
+    "count lines in all python files",
+    "find files larger than 10MB in home directory",
 )
 
 
