@@ -109,13 +109,6 @@ class Workspace:
             return None
         return kind(path, entry["digest"], entry["facts"])
 
-    def forget(self, names: Sequence[str]) -> None:
-        """Drop the entries of stages that no longer belong to the run (a target that is no longer asked for)."""
-        manifest = self.manifest
-        for name in names:
-            manifest["stages"].pop(name, None)
-        write_json(self.path / "manifest.json", manifest)
-
 
 @contextmanager
 def opened(recipe: Recipe) -> Iterator[Workspace]:

@@ -136,14 +136,6 @@ def test_notes_tools_and_costs_are_kept(run: Workspace) -> None:
     assert "pydantic" not in entry["tools"] and entry["tools"]["torch"]
 
 
-def test_forget(run: Workspace) -> None:
-    calls: list[str] = []
-    run.stage("one", Artifact, "place", writing("a", calls), key={})
-    run.forget(["one", "unknown"])
-    run.stage("one", Artifact, "place", writing("a", calls), key={})
-    assert calls == ["a", "a"]
-
-
 def asked(path: Path, **keys: Any) -> recipe.Recipe:
     return recipe.load(None, {"output": str(path / "run"), "method": "full", **keys})
 
