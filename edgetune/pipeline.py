@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgetune import methods, source, target, tasks
+from edgetune import methods, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged
 from edgetune.errors import RecipeError, RunError
+from edgetune.quant import profile
 from edgetune.recipe import Recipe, load
 from edgetune.report import refresh
 from edgetune.target import Target
@@ -144,7 +145,13 @@ def _complete(recipe: Recipe, until: str) -> None:
 
 
 def _targets(recipe: Recipe) -> tuple[Target, ...]:
-    found = tuple(target.load(name) for name in recipe.export.targets)
+    task = tasks.get(recipe.task)
+    found = tuple(profile.load(name) for name in recipe.export.targets)
+    for device in found:
+        if not device.schemes(task.family):
+            raise RecipeError(
+                f"target {device.name} does not run {task.name}", mend=f"edgetune targets show {device.name} says what it runs"
+            )
     names = [device.name for device in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise RecipeError(f"target {', '.join(sorted(twice))} is given twice")

@@ -1,4 +1,4 @@
-"""What the device is: profiles in `targets/*.toml`, and files of the user's own, with `extends`."""
+"""Which device: profiles in `targets/*.toml` and in files of the user's own, with `extends`; and which of them is this machine."""
 
 from __future__ import annotations
 
@@ -7,76 +7,34 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from edgetune.errors import TargetError, did_you_mean
+from edgetune.profile import CPU, ISA, VNNI, Architecture, Target
 from edgetune.recipe import keys
 
-Family = Literal["encoder", "decoder"]
-Architecture = Literal["x86_64", "aarch64"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Runtime(Section):
-    """What will load the file."""
-
-    provider: str = "CPUExecutionProvider"
-    onnxruntime_min: str = Field("1.20", pattern=r"^\d+\.\d+$")
-    opset: int = Field(20, ge=17, le=23)
-    ir: int = Field(10, ge=8, le=11)
-    threads: int = Field(1, ge=1)
-
-
-class Quantization(Section):
-    """Schemes in order of preference, by family of model; `saturates`: 8-bit dot products overflow 16-bit sums (no VNNI)."""
-
-    encoder: tuple[str, ...]
-    decoder: tuple[str, ...]
-    saturates: bool = False
-
-
-class Budget(Section):
-    size_mb: float | None = Field(None, gt=0)
-    memory_mb: float | None = Field(None, gt=0)
-    max_drop: float = Field(0.01, ge=0, le=1)
-    max_perplexity_increase: float = Field(0.10, ge=0)
-
-
-class Target(Section):
-    name: str
-    title: str
-    architecture: Architecture
-    cpu: str = "any"
-    isa: tuple[str, ...] = ()
-    verified: str = Field("not run", pattern=r"^(native \d{4}-\d\d-\d\d|parity (emulated|simulated) \d{4}-\d\d-\d\d|not run)$")
-    runtime: Runtime = Runtime()
-    quantization: Quantization
-    budget: Budget = Budget()
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Target:
-        vnni = {"avx512_vnni", "avx_vnni", "amx_int8"} & set(self.isa)
-        if self.quantization.saturates and vnni:
-            raise ValueError(f"quantization.saturates = true contradicts isa {', '.join(sorted(vnni))}, which does not saturate")
-        foreign = {"x86_64": {"neon", "dotprod", "i8mm"}, "aarch64": {"avx2", "avx512_vnni", "avx_vnni", "amx_int8"}}[self.architecture]
-        if wrong := foreign & set(self.isa):
-            raise ValueError(f"isa {', '.join(sorted(wrong))} does not exist on architecture {self.architecture}")
-        return self
+ARCHITECTURES: dict[str, Architecture] = {"arm64": "aarch64", "ARM64": "aarch64", "AMD64": "x86_64"}  # as Python says it elsewhere
+SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows", "Android": "android", "iOS": "ios", "Emscripten": "browser"}
+BOARD = "/proc/device-tree/model"
 
 
 def load(name: str) -> Target:
-    """The shipped profile `name`, or the profile in the file `name`. Raises TargetError."""
-    if name in names():
-        return _load(_folder() / f"{name}.toml")
-    path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
-        return _load(path)
-    raise TargetError(f'unknown target "{name}"{did_you_mean(name, names())}', mend="edgetune targets list")
+    """The shipped profile `name`, or the profile in the file `name`. Raises TargetError with everything that is wrong in it."""
+    path = _path(name)
+    try:
+        return Target.model_validate(tree(name) | {"name": path.stem})
+    except ValidationError as error:
+        problems = [line for item in error.errors() for line in _problems(item)]
+        raise TargetError(
+            f"{path} is not a valid target", details=problems, mend="edgetune targets show x86_64 shows one that is"
+        ) from None
+
+
+def tree(name: str) -> dict[str, Any]:
+    """The profile `name` as it was written, with what it inherits. Raises TargetError when it cannot be found or read."""
+    return _resolve(_path(name), ())
 
 
 @cache
@@ -85,56 +43,97 @@ def names() -> tuple[str, ...]:
 
 
 def detect() -> str:
-    """The shipped profile that fits this machine best: the same architecture, and the most of its ISA.
+    """The shipped CPU profile that fits this machine best: its board, its system, and then the most of its ISA.
 
     Raises TargetError when no profile has this architecture.
     """
-    here = isa()
-    machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
-    fitting = [t for t in map(load, names()) if t.architecture == machine and set(t.isa) <= here and t.cpu == "any"]
+    here, machine, system, model = isa(), architecture(), SYSTEMS.get(platform.system(), ""), board()
+    fitting = [
+        target
+        for target in map(load, names())
+        if target.architecture == machine
+        and target.runtime.provider == CPU
+        and target.system in ("any", system)
+        and model.startswith(target.board)
+        and set(target.isa) <= here
+    ]
     if not fitting:
-        raise TargetError(f"no profile fits this machine ({machine})", details=[f"instruction sets: {' '.join(sorted(here))}"])
-    return max(fitting, key=lambda target: len(target.isa)).name
+        raise TargetError(
+            f"no profile fits this machine ({machine})",
+            details=[f"instruction sets: {' '.join(sorted(here))}"],
+            mend="write a profile of your own: docs/targets.md",
+        )
+    return max(fitting, key=lambda target: (bool(target.board), target.system != "any", len(target.isa))).name
+
+
+def architecture() -> str:
+    """Of this machine, as profiles spell it."""
+    return ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def board() -> str:
+    """What the firmware calls this machine, such as "Raspberry Pi 5 Model B Rev 1.0"; empty on most."""
+    path = Path(BOARD)
+    return path.read_text(errors="replace").strip("\0 \n") if path.exists() else ""
 
 
 def isa() -> set[str]:
-    """Instruction sets of this machine that profiles name, as Linux spells them (macOS: what every Apple chip has)."""
-    if platform.system() == "Darwin":
-        return {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
+    """Instruction sets of this machine that profiles name."""
+    return _ISAS.get(platform.system(), _linux)()
+
+
+def is_host(target: Target) -> bool:
+    """True when this machine can stand for the target: it is the profile that is detected here, as it ships."""
+    try:
+        return target == load(detect())
+    except TargetError:
+        return False
+
+
+def _linux() -> set[str]:
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.lower().startswith(("flags", "features")):
                 flags |= set(line.partition(":")[2].split())
-    spelled = {"asimd": "neon", "asimddp": "dotprod"}
-    return {spelled.get(flag, flag) for flag in flags} & {
-        *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon", "dotprod", "i8mm")
-    }
+    spelled = {"asimd": "neon", "asimddp": "dotprod", "asimdhp": "fp16"}
+    found = {spelled.get(flag, flag) for flag in flags} & {name for names in ISA.values() for name in names}
+    return found | ({"vnni"} if found & VNNI else set())
 
 
-def is_host(target: Target) -> bool:
-    """True when this machine can stand for the target: the same architecture and, of its profiles, the one detected."""
-    try:
-        return detect() == target.name
-    except TargetError:
-        return False
+def _macos() -> set[str]:
+    """What every Apple chip has, and every Intel Mac that runs a current macOS."""
+    return {"neon", "dotprod", "fp16"} if platform.machine() == "arm64" else {"avx2"}
 
 
-def _load(path: Path, seen: tuple[Path, ...] = ()) -> Target:
-    tree = _resolve(path, seen)
-    tree["name"] = path.stem
-    try:
-        return Target.model_validate(tree)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, item['loc'])) or 'profile'}: "
-            + (f"unknown key{_near(item['loc'])}" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, "))
-            for item in error.errors()
-        ]
-        raise TargetError(
-            f"{path} is not a valid target", details=problems, mend="edgetune targets show x86_64 shows one that is"
-        ) from None
+def _windows() -> set[str]:
+    """What IsProcessorFeaturePresent tells (winnt.h): AVX2, AVX-512 F, NEON, dot products. It does not know of VNNI."""
+    import ctypes
+
+    present = ctypes.windll.kernel32.IsProcessorFeaturePresent  # type: ignore[attr-defined]
+    return {name for name, feature in (("neon", 19), ("avx2", 40), ("avx512f", 41), ("dotprod", 43)) if present(feature)}
+
+
+_ISAS = {"Darwin": _macos, "Windows": _windows}
+
+
+def _path(name: str) -> Path:
+    if name in names():
+        return _folder() / f"{name}.toml"
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        return path
+    raise TargetError(f'unknown target "{name}"{did_you_mean(name, names())}', mend="edgetune targets list")
+
+
+def _problems(item: Any) -> list[str]:
+    """One error of pydantic in lines; several contradictions come as one error."""
+    place = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return [f"{place}: unknown key{_near(item['loc'])}"]
+    said = item["msg"].removeprefix("Value error, ")
+    return [f"{place}: {said}"] if place else said.splitlines()
 
 
 def _near(place: tuple[str | int, ...]) -> str:
@@ -161,6 +160,8 @@ def _resolve(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise TargetError(f'{path} extends "{parent}", which is no target{did_you_mean(str(parent), names())}')
     inherited = _resolve(base, (*seen, path))
     inherited.pop("verified", None)
+    if "isa" in tree:
+        inherited.pop("emulator", None)  # it stands for another CPU
     return _merge(inherited, tree)
 
 

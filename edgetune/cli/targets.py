@@ -24,7 +24,7 @@ def list_targets() -> None:
     data = [{"name": t.name, "title": t.title, "provider": t.runtime.provider, "verified": t.verified} for t in found]
     out.result(data, table([tuple(row.values()) for row in data], "name", "title", "provider", "verified"), quiet=target.names())
     out.note(
-        "verified: 'native' ran on such hardware; 'parity emulated' gave the same answers in an emulator, no speed is known; 'not run': neither"
+        "verified: 'native' ran on such hardware; 'parity emulated' and 'parity simulated' gave the same answers, no speed is known; 'not run': neither"
     )
 
 
@@ -43,10 +43,10 @@ def show(name: Name) -> None:
 @everywhere
 def check(file: Name) -> None:
     """Check a target file: keys, values, contradictions."""
-    from edgetune import target
     from edgetune.cli.output import out
+    from edgetune.quant import profile
 
-    found = target.load(file)
+    found = profile.load(file)
     out.result({"name": found.name, "valid": True}, f"{file}: a valid target ({found.title})", quiet=[found.name])
     out.hint(f"edgetune export RUN --target {file}")
 
@@ -66,7 +66,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.") or {prefix + key: "none"}
         else:
-            flat[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else value
+            flat[prefix + key] = (", ".join(map(str, value)) or "none") if isinstance(value, list) else value
     return flat

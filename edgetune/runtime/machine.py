@@ -38,7 +38,7 @@ def fingerprint() -> dict[str, Any]:
 
 def architecture() -> str:
     """As target profiles spell it: x86_64, aarch64."""
-    return {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    return target.architecture()
 
 
 def load() -> float | None:
@@ -48,9 +48,8 @@ def load() -> float | None:
 def _cpu() -> str:
     if platform.system() == "Darwin":
         return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False).stdout.strip()
-    board = Path("/proc/device-tree/model")  # "Raspberry Pi 5 Model B Rev 1.0"
-    if board.exists():
-        return board.read_text(errors="replace").strip("\0 \n")
+    if board := target.board():
+        return board
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(errors="replace").splitlines():

@@ -39,14 +39,30 @@ except ImportError as missing:
 
 SCHEMA = "edgetune.bundle/1"
 KEYS = (  # of edgetune.json
-    *("task", "target", "architecture", "scheme", "model", "provider", "threads", "opset", "ir", "onnxruntime_min", "labels", "max_length"),
-    *("truncation_side", "pad_id", "confidence", "tolerance", "inputs", "outputs", "lengths", "metrics", "generation", "made_by", "sha256"),
+    *("task", "target", "architecture", "scheme", "model", "provider", "provider_options", "min_share", "session", "opset", "ir"),
+    *(
+        "onnxruntime_min",
+        "labels",
+        "max_length",
+        "truncation_side",
+        "pad_id",
+        "confidence",
+        "tolerance",
+        "inputs",
+        "outputs",
+        "lengths",
+        "metrics",
+        "generation",
+        "made_by",
+        "sha256",
+    ),
 )
 CPU = "CPUExecutionProvider"
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
 )
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+OPTIMIZATION = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
 WARM_UP = 3  # passes that are not counted
 DECODE_STEPS = 32  # tokens generated to time generation
 
@@ -67,7 +83,7 @@ class Bundle:
     def __init__(self, folder: str | Path, threads: int | None = None, provider: str | None = None) -> None:
         self.folder = Path(folder)
         self.facts = read_facts(self.folder)
-        self.threads = threads or self.facts["threads"]
+        self.threads = threads or self.facts["session"]["threads"]
         self.provider = provider or self.facts["provider"]
         self.max_length: int = self.facts["max_length"]
         self.generation: dict[str, Any] | None = self.facts["generation"]
@@ -196,14 +212,20 @@ class Bundle:
         path, available = inside(self.folder, self.facts["model"]), ort.get_available_providers()
         if self.provider not in available:
             raise BundleError(f"provider {self.provider} is not in this onnxruntime (it has: {', '.join(available)})")
+        asked = self.facts["session"]
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, OPTIMIZATION[asked["optimization"]])
+        options.enable_cpu_mem_arena = asked["arena"]
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(asked["spinning"])))
+        options.add_session_config_entry("session.disable_prepacking", str(int(not asked["prepacking"])))
         options.log_severity_level = 3
         options.enable_profiling = bool(profile)
         options.profile_file_prefix = profile
+        own = self.facts["provider_options"] if self.provider == self.facts["provider"] else {}
         try:
-            return ort.InferenceSession(str(path), options, providers=[self.provider])
+            return ort.InferenceSession(str(path), options, providers=[(self.provider, own)])
         except ORT_ERRORS as error:
             raise BundleError(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from None
 

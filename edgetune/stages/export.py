@@ -21,6 +21,7 @@ from edgetune.fit.candidates import Candidate
 from edgetune.graph import decoder, encoder
 from edgetune.graph import export as graphs
 from edgetune.methods.model import load_merged
+from edgetune.profile import version
 from edgetune.recipe import Recipe
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
@@ -98,7 +99,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
             lengths=_lengths(examples["test"]),
             golden=_golden_texts(recipe, dataset, tokenizer, longest),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
-            onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=_version),
+            onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
             generation=generation,
             card=_card(recipe, dataset, merged, facts),
         ),
@@ -142,7 +143,7 @@ def _facts(task: Task, chosen: Candidate, tried: list[Candidate], labels: list[s
 
 
 def _schemes(recipe: Recipe, target: Target, task: Task) -> tuple[str, ...]:
-    schemes = recipe.export.schemes or (target.quantization.encoder if task.family == "encoder" else target.quantization.decoder)
+    schemes = recipe.export.schemes or target.schemes(task.family)
     for name in schemes:
         if task.family not in quant.get(name).families:
             fitting = [row.name for row in quant.SCHEMES.values() if task.family in row.families]
@@ -183,7 +184,7 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     here = is_host(target)
     if not memory and not latency:
         return {"budgets": {}}
-    found = in_turns([out], threads=target.runtime.threads, shapes=[Shape()])[0]
+    found = in_turns([out], shapes=[Shape()])[0]
     budgets: dict[str, Any] = {}
     if memory:
         budgets["memory_mb"] = {"allowed": memory, "measured": (found.peak_rss_bytes or 0) / MB}
@@ -236,7 +237,3 @@ def _card(recipe: Recipe, dataset: Dataset, merged: Merged, facts: Mapping[str, 
         rows=dict(dataset.facts["rows"]),
         notes=[facts["verdict"]],
     )
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))

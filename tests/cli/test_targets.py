@@ -23,7 +23,9 @@ def test_the_list_is_honest_about_what_ran_where(edgetune) -> None:
 def test_show_has_what_is_inherited(edgetune) -> None:
     found = edgetune("targets", "show", "x86_64-vnni", "--json").json
     assert found["runtime"]["opset"] == target.load("x86_64").runtime.opset
-    assert "runtime.provider" in edgetune("targets", "show", "x86_64-vnni").out
+    shown = edgetune("targets", "show", "rpi5").out
+    for line in ("runtime.provider", "session.spinning", "emulator.cpu", "quantization.float_ops", "board"):
+        assert line in shown
 
 
 def test_detect_is_one_of_them_and_bare_when_piped(edgetune) -> None:
@@ -38,6 +40,7 @@ def test_detect_is_one_of_them_and_bare_when_piped(edgetune) -> None:
         ('extends = "arm64"\ncolour = "red"\n', "colour: unknown key"),
         ('extends = "arm46"\n', 'did you mean "arm64"?'),
         ("extends = \n", "not valid TOML"),
+        ('extends = "arm64"\n[quantization]\nencoder = ["int8-dynamc"]\n', 'did you mean "int8-dynamic"?'),
     ],
 )
 def test_check_finds_what_is_wrong(edgetune, tmp_path: Path, text: str, says: str) -> None:
