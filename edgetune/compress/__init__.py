@@ -1,0 +1,1 @@
+"""Making the model itself smaller, before it is quantised."""

@@ -1,0 +1,105 @@
+"""Typing errors, unseen words, and text made from text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgetune.data import noise
+
+TEXTS = [text for text, _ in tiny.sentences(120)]
+ROWS = [{"text": text, "label": label, "row": i} for i, (text, label) in enumerate(tiny.sentences(120))]
+
+
+def distance(a: str, b: str) -> int:
+    """Edits between two strings, a swap of neighbours being one (restricted Damerau-Levenshtein)."""
+    table = {(i, -1): i + 1 for i in range(-1, len(a))} | {(-1, j): j + 1 for j in range(-1, len(b))}
+    for i in range(len(a)):
+        for j in range(len(b)):
+            cost = a[i] != b[j]
+            table[i, j] = min(table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + cost)
+            if i and j and a[i] == b[j - 1] and a[i - 1] == b[j]:
+                table[i, j] = min(table[i, j], table[i - 2, j - 2] + 1)
+    return table[len(a) - 1, len(b) - 1]
+
+
+def test_typos_are_one_or_two_in_every_row_and_nothing_else_changes() -> None:
+    noisy = noise.typos(ROWS, 0)
+    distances = [distance(row["text"], new["text"]) for row, new in zip(ROWS, noisy, strict=True)]
+    assert set(distances) <= {0, 1, 2}  # the second may undo the first
+    assert sum(d == 0 for d in distances) <= 2 and {1, 2} <= set(distances)
+    assert [{**new, "text": ""} for new in noisy] == [{**row, "text": ""} for row in ROWS]
+
+
+def test_typos_depend_on_text_and_seed_alone() -> None:
+    noisy = noise.typos(ROWS, 0)
+    assert noise.typos(ROWS[::-1], 0) == noisy[::-1]
+    assert noise.typos(ROWS, 1) != noisy
+
+
+def test_every_kind_of_slip_occurs() -> None:
+    lengths = {len(new["text"]) - len(row["text"]) for row, new in zip(ROWS, noise.typos(ROWS, 0), strict=True)}
+    assert {-1, 0, 1} <= lengths
+
+
+@pytest.mark.parametrize("text", ["", "42", "a 1 b", "?!"])
+def test_a_text_without_words_stays(text: str) -> None:
+    assert noise.typos([{"text": text}], 0) == [{"text": text}]
+
+
+def test_typos_reach_prompts_and_the_last_users_message() -> None:
+    assert noise.typos([{"prompt": "kitchen", "completion": "kitchen"}], 0)[0]["prompt"] != "kitchen"
+    talk = [{"role": role, "content": "kitchen lights"} for role in ("system", "user", "assistant", "user", "assistant")]
+    new = noise.typos([{"messages": talk}], 0)[0]["messages"]
+    assert [i for i in range(5) if new[i] != talk[i]] == [3]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(max_size=40), seed=st.integers(0, 9))
+def test_any_text_can_be_mistyped(text: str, seed: int) -> None:
+    assert isinstance(noise.typos([{"text": text}], seed)[0]["text"], str)
+
+
+class Letters:
+    """A tokenizer whose pieces are the characters."""
+
+    def __call__(self, texts: list[str], **options: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+def test_unseen_rows_have_a_new_word_or_a_new_piece() -> None:
+    rows = [{"text": text} for text in ("Turn it ON", "turn the lamp on", "turn it on!", "it turn", "")]
+    assert noise.unseen(rows, ["turn it on", "THE ON"], Letters()) == [rows[1], rows[2]]
+    assert noise.unseen([], ["turn it on"], Letters()) == []
+    assert noise.unseen(rows, [], Letters()) == rows[:4]
+
+
+def test_augmented_texts_are_new_different_and_made_of_the_old_words_or_near_them() -> None:
+    made = noise.augment(TEXTS, 500, 0)
+    assert len(made) == len(set(made)) == 500
+    assert not set(made) & set(TEXTS)
+    words = {word for text in TEXTS for word in text.split()}
+    known = sum(word.lower().rstrip("?") in words for text in made for word in text.split())
+    assert known / sum(len(text.split()) for text in made) > 0.85
+    assert {len(text.split()) for text in made} >= {1, 2, 3, 4, 5, 6, 7, 8}
+
+
+def test_augmenting_is_deterministic() -> None:
+    assert noise.augment(TEXTS, 50, 0) == noise.augment(TEXTS, 50, 0)
+    assert noise.augment(TEXTS, 50, 1) != noise.augment(TEXTS, 50, 0)
+
+
+def test_a_small_set_gives_what_it_has() -> None:
+    assert noise.augment([], 5, 0) == []
+    assert noise.augment([""], 5, 0) == []
+    assert 0 < len(noise.augment(["on"], 5, 0)) <= 5
+    assert noise.augment(TEXTS, 0, 0) == []
+
+
+def test_text_without_spaces_is_varied_too() -> None:
+    made = noise.augment(["打开厨房的灯", "把音乐关掉吧"], 20, 0)
+    assert len(made) == 20 and all(set(text.rstrip("?")) <= set("打开厨房的灯把音乐关掉吧") for text in made)
