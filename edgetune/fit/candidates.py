@@ -19,7 +19,8 @@ from edgetune import progress, quant
 from edgetune.artifact import file_digest
 from edgetune.fit import gate
 from edgetune.graph import session
-from edgetune.quant import Scheme
+from edgetune.quant import Context, Scheme
+from edgetune.quant.calibration import feeds
 from edgetune.target import Target
 from edgetune.tasks import Scores, Task
 from edgetune.workspace import write_json
@@ -40,6 +41,7 @@ class Asked:
     allowed: float
     strict: bool
     size_bytes: float | None
+    calibration: Sequence[Mapping[str, Any]] = ()  # training examples that static schemes measure the ranges of activations on
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,17 @@ def _judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
 
 def _candidate(graph: Path, scheme: Scheme, asked: Asked, work: Path) -> Candidate:
     """The scheme's graph and scores: from `work` when they are there as they were written, else made, with the entry last."""
-    saturates = asked.target.quantization.saturates
-    key = f"{file_digest(graph)[:16]}-{scheme.name}{'-7bit' if saturates and scheme.name.startswith('int8-dynamic') else ''}"
-    folder = work / key
+    context = Context(
+        saturates=asked.target.quantization.saturates,
+        calibration=(lambda: feeds(asked.calibration)) if asked.calibration else None,
+    )
+    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}"
     made = folder / "model.onnx"
     facts = _kept(folder)
     if facts is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        facts = scheme.apply(graph, made, saturates=saturates)
+        facts = scheme.apply(graph, made, context)
         scores = {split: _score(made, scheme, asked, split) for split in SPLITS}
         np.savez(
             folder / "scores.npz",

@@ -1,16 +1,37 @@
 """Ways of writing the same graph with fewer bits: one row a scheme.
 
-`apply(graph, out, saturates=..., **options) -> facts` writes the quantised copy of `graph` to `out`.
+`apply(graph, out, context)` writes the quantised copy of `graph` to `out` and returns what was done, as JSON values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgetune.table import pick, resolve
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Feeds = Mapping[str, "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a scheme has to know beyond the graph.
+
+    `saturates`: the CPU adds pairs of u8 x s8 products in 16 bits (x86 without VNNI). `calibration` gives the graph's inputs for
+    rows of the user's own data, one row at a time, anew at each call. `float_ops` (types) and `keep_float` (names of nodes) stay in float.
+    """
+
+    saturates: bool = False
+    calibration: Callable[[], Iterator[Feeds]] | None = None
+    float_ops: tuple[str, ...] = ()
+    keep_float: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -23,48 +44,107 @@ class Scheme:
     tolerance: float  # of golden outputs on another CPU, relative to the largest
     onnxruntime_min: str
     row_by_row: bool = False  # activations share one scale, so rows of a batch disturb each other
+    static: bool = False  # needs `Context.calibration`
+    reads: tuple[str, ...] = ()  # the other parts of Context that change what is written
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def apply(self, graph: Path, out: Path, *, saturates: bool) -> dict[str, Any]:
-        facts: dict[str, Any] = resolve(self.function)(graph, out, saturates=saturates, **self.options)
+    def apply(self, graph: Path, out: Path, context: Context | None = None) -> dict[str, Any]:
+        """Raises StageError when nothing could be quantised, or when a static scheme gets no rows."""
+        facts: dict[str, Any] = resolve(self.function)(graph, out, context or Context(), **self.options)
         return facts
 
+    def key(self, context: Context) -> str:
+        """A name for what `apply` writes with this context: the scheme's, and a digest of the parts of the context that it reads."""
+        told: dict[str, Any] = {part: getattr(context, part) for part in self.reads}
+        if self.static and context.calibration:
+            told["rows"] = [{name: array.tolist() for name, array in row.items()} for row in context.calibration()]
+        told = {part: sorted(value) if isinstance(value, frozenset) else value for part, value in told.items() if value}
+        return f"{self.name}-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]}" if told else self.name
+
+
+BOTH: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
+DYNAMIC: dict[str, Any] = {
+    "families": ("encoder",),
+    "tolerance": 0.05,
+    "row_by_row": True,
+    "function": "edgetune.quant.dynamic:int8",
+    "reads": ("saturates", "keep_float"),
+}
+STATIC: dict[str, Any] = {
+    "families": ("encoder",),
+    "suffix": "_quantized",
+    "tolerance": 0.05,
+    "onnxruntime_min": "1.17",
+    "static": True,
+    "reads": ("saturates", "keep_float"),
+    "function": "edgetune.quant.static:int8",
+}
+BLOCKS: dict[str, Any] = {"tolerance": 0.1, "onnxruntime_min": "1.23", "reads": ("keep_float",)}
 
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("fp32", "32-bit float, as trained", ("encoder", "decoder"), "", "edgetune.quant.float:fp32", 1e-3, "1.17"),
+        Scheme("fp32", "32-bit float, as trained", BOTH, "", "edgetune.quant.float:fp32", 1e-3, "1.17"),
+        Scheme(
+            "fp16",
+            "16-bit float, inputs and outputs 32-bit",
+            BOTH,
+            "_fp16",
+            "edgetune.quant.float:fp16",
+            0.02,
+            "1.17",
+            reads=("float_ops", "keep_float"),
+        ),
         Scheme(
             "int8-dynamic",
             "8-bit weights, activations quantised at run time, one scale a tensor",
-            ("encoder",),
-            "_quantized",
-            "edgetune.quant.dynamic:int8",
-            0.05,
-            "1.17",
-            True,
-            {"per_channel": False},
+            suffix="_quantized",
+            onnxruntime_min="1.17",
+            options={"per_channel": False},
+            **DYNAMIC,
         ),
         Scheme(
             "int8-dynamic-per-channel",
             "8-bit weights with one scale a column, activations quantised at run time",
-            ("encoder",),
-            "_quantized",
-            "edgetune.quant.dynamic:int8",
-            0.05,
-            "1.17",
-            True,
-            {"per_channel": True},
+            suffix="_quantized",
+            onnxruntime_min="1.17",
+            options={"per_channel": True},
+            **DYNAMIC,
+        ),
+        Scheme(
+            "uint8-dynamic-per-channel",
+            "unsigned 8-bit weights with one scale a column: exact where sums of u8 x s8 saturate",
+            suffix="_uint8",
+            onnxruntime_min="1.17",
+            options={"per_channel": True, "signed": False},
+            **DYNAMIC,
+        ),
+        Scheme(
+            "int8-dynamic-embedding4",
+            "as int8-dynamic-per-channel, with the embedding in 4-bit blocks of 32",
+            suffix="_quantized",
+            onnxruntime_min="1.23",
+            options={"per_channel": True, "embedding_bits": 4},
+            **DYNAMIC,
+        ),
+        Scheme(
+            "int8-static",
+            "8-bit weights and activations, ranges from your rows: their least and largest",
+            options={"method": "MinMax"},
+            **STATIC,
+        ),
+        Scheme("int8-static-entropy", "as int8-static, ranges that lose the least information", options={"method": "Entropy"}, **STATIC),
+        Scheme(
+            "int8-static-percentile", "as int8-static, ranges that hold 99.999 % of the values", options={"method": "Percentile"}, **STATIC
         ),
         Scheme(
             "int4-block32",
             "4-bit weights and embedding in blocks of 32",
-            ("decoder",),
+            BOTH,
             "_q4",
             "edgetune.quant.weight_only:block",
-            0.1,
-            "1.23",
             options={"bits": 4},
+            **BLOCKS,
         ),
         Scheme(
             "int4-int8-mixed",
@@ -72,18 +152,16 @@ SCHEMES: dict[str, Scheme] = {
             ("decoder",),
             "_q4",
             "edgetune.quant.weight_only:mixed",
-            0.1,
-            "1.23",
+            **BLOCKS,
         ),
         Scheme(
             "int8-weight",
             "8-bit weights and embedding in blocks of 32",
-            ("decoder",),
+            BOTH,
             "_quantized",
             "edgetune.quant.weight_only:block",
-            0.1,
-            "1.23",
             options={"bits": 8},
+            **BLOCKS,
         ),
     )
 }

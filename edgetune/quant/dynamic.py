@@ -6,7 +6,6 @@ quantised too: it costs no time and is half of a small encoder's bytes.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,37 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from edgetune.errors import StageError
+from edgetune.quant import Context
+from edgetune.quant.calibration import quiet
+from edgetune.quant.weight_only import embed
 
-OPERATORS = ("MatMul", "Gemm", "Gather")
+OPERATORS = ("MatMul", "Gemm")
 
 
-def int8(graph: Path, out: Path, *, per_channel: bool, saturates: bool) -> dict[str, Any]:
-    """Write `graph` with int8 MatMul, Gemm and Gather weights to `out`.
+def int8(graph: Path, out: Path, context: Context, *, per_channel: bool, signed: bool = True, embedding_bits: int = 8) -> dict[str, Any]:
+    """Write `graph` with 8-bit MatMul and Gemm weights to `out`, and the embedding in 8 bits, or in 4-bit blocks of 32.
 
-    `saturates`: the CPU adds pairs of u8 x s8 products in 16 bits, so weights get 7 bits. Raises StageError when nothing was quantised.
+    Where the CPU adds pairs of u8 x s8 products in 16 bits (`context.saturates`), signed weights get 7 bits; unsigned ones need not.
+    Raises StageError when nothing was quantised.
     """
     model = onnx.load(graph)
     del model.graph.value_info[:]
-    before = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)
-    try:
+    if embedding_bits < 8:
+        embed(model, embedding_bits)
+    reduced = signed and context.saturates
+    with quiet():
         quantize_dynamic(
             model,
             out,
-            op_types_to_quantize=list(OPERATORS),
+            op_types_to_quantize=[*OPERATORS, "Gather"],
+            nodes_to_exclude=sorted(context.keep_float),
             per_channel=per_channel,
-            reduce_range=saturates,
-            weight_type=QuantType.QInt8,
+            reduce_range=reduced,
+            weight_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
         )
-    finally:
-        logging.getLogger().setLevel(before)
     kinds = [node.op_type for node in onnx.load(out, load_external_data=False).graph.node]
     quantised = kinds.count("MatMulInteger")
     if not quantised:
         raise StageError("dynamic int8 found no MatMul or Gemm with a constant weight")
-    return {"quantised": quantised, "left_float": kinds.count("MatMul") + kinds.count("Gemm"), "weight_bits": 7 if saturates else 8}
+    return {"quantised": quantised, "left_float": kinds.count("MatMul") + kinds.count("Gemm"), "weight_bits": 7 if reduced else 8}

@@ -1,4 +1,4 @@
-"""Weight-only block quantisation for decoders: 4 or 8 bits a weight, one scale and zero point per block of a column.
+"""Weight-only block quantisation: 4 or 8 bits a weight, one scale and zero point per block of a column.
 
 Linear layers become `MatMulNBits` with accuracy level 4 (activations in 8 bits at run time), the token embedding becomes
 `GatherBlockQuantized`; where the language model head is tied to the embedding, both read the same bytes, stored once. See onnxruntime's
@@ -18,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgetune.errors import StageError
+from edgetune.quant import Context
 
 BLOCKS = (32, 16)  # tried in this order; the width of a matrix must be a multiple
 ACCURACY_LEVEL = 4
@@ -33,28 +34,47 @@ class Reader:
     rows: bool
 
 
-def block(graph: Path, out: Path, *, saturates: bool = False, bits: int = 4) -> dict[str, Any]:
+def block(graph: Path, out: Path, context: Context, *, bits: int = 4) -> dict[str, Any]:
     """Write the float `graph` to `out` with every linear layer and the embedding in `bits` (4 or 8).
 
-    `saturates` changes nothing: MatMulNBits does not overflow on CPUs without VNNI (checked under qemu, Haswell).
+    `context.saturates` changes nothing: MatMulNBits does not overflow on CPUs without VNNI (checked under qemu, Haswell).
     Returns how many weights have how many bits, which stayed in float and why, and the size of `out` in bytes.
     Raises StageError when nothing could be quantised.
     """
-    return _quantize(graph, out, lambda model, readers: {reader.weight for reader in readers} if bits == 8 else set())
+    return _quantize(graph, out, context, lambda model, readers: {reader.weight for reader in readers} if bits == 8 else set())
 
 
-def mixed(graph: Path, out: Path, *, saturates: bool = False) -> dict[str, Any]:
+def mixed(graph: Path, out: Path, context: Context) -> dict[str, Any]:
     """As `block` in 4 bits, but with 8 where 4 cost most: see `_sensitive`."""
-    return _quantize(graph, out, _sensitive)
+    return _quantize(graph, out, context, _sensitive)
 
 
-def _quantize(graph: Path, out: Path, eight: Callable[[onnx.GraphProto, list[Reader]], set[str]]) -> dict[str, Any]:
+def _quantize(graph: Path, out: Path, context: Context, eight: Callable[[onnx.GraphProto, list[Reader]], set[str]]) -> dict[str, Any]:
     """`eight` names the weights that get 8 bits; all others get 4."""
     model = onnx.load(graph)
     _split_gemms(model.graph)
-    tensors = {t.name: t for t in model.graph.initializer if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT}
-    readers = _readers(model.graph, tensors)
-    fine = eight(model.graph, readers)
+    readers = [reader for reader in _readers(model.graph, _matrices(model.graph)) if reader.node.name not in context.keep_float]
+    bits, kept = _swap(model, readers, eight(model.graph, readers))
+    onnx.save(model, out)
+    return {"weights": bits, "kept_float": kept, "bytes": out.stat().st_size}
+
+
+def embed(model: onnx.ModelProto, bits: int) -> None:
+    """Put the embedding of `model` in blocks of `bits`, in place. Raises StageError when there is none that fits."""
+    readers = [reader for reader in _readers(model.graph, _matrices(model.graph)) if reader.node.op_type == "Gather"]
+    _swap(model, readers, {reader.weight for reader in readers} if bits == 8 else set())
+
+
+def _matrices(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    return {t.name: t for t in graph.initializer if len(t.dims) == 2 and t.data_type == onnx.TensorProto.FLOAT}
+
+
+def _swap(model: onnx.ModelProto, readers: list[Reader], fine: set[str]) -> tuple[dict[str, int], dict[str, str]]:
+    """Put what `readers` read in blocks, in place: the weights in `fine` in 8 bits, all others in 4.
+
+    Returns how many weights have how many bits, and which stayed in float and why. Raises StageError when all did.
+    """
+    tensors = _matrices(model.graph)
     bits: Counter[str] = Counter()
     kept: dict[str, str] = {}
     swapped: dict[str, list[onnx.NodeProto]] = {}  # output of a node -> the nodes that take its place
@@ -77,8 +97,7 @@ def _quantize(graph: Path, out: Path, eight: Callable[[onnx.GraphProto, list[Rea
     _drop_unused(model.graph)
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    onnx.save(model, out)
-    return {"weights": dict(bits), "kept_float": kept, "bytes": out.stat().st_size}
+    return dict(bits), kept
 
 
 def _readers(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> list[Reader]:
@@ -126,16 +145,20 @@ def _sensitive(graph: onnx.GraphProto, readers: list[Reader]) -> set[str]:
 
 
 def _split_gemms(graph: onnx.GraphProto) -> None:
-    """Gemm(x, W, b) with plain weights -> Add(MatMul(x, W), b), which is how GPT-2's layers come out of the exporter."""
+    """Gemm(x, W, b) -> Add(MatMul(x, W), b), with W through a Transpose where Gemm turns it: GPT-2's layers, and the heads of encoders."""
     nodes = []
     for node in graph.node:
-        plain = all(a.f == 1 if a.name in ("alpha", "beta") else a.i == 0 for a in node.attribute)
-        if node.op_type != "Gemm" or not plain:
+        given = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type != "Gemm" or given.get("alpha", 1) != 1 or given.get("beta", 1) != 1 or given.get("transA"):
             nodes.append(node)
             continue
+        weight = node.input[1]
+        if given.get("transB"):
+            weight = f"{node.output[0]}_turned"
+            nodes.append(helper.make_node("Transpose", [node.input[1]], [weight], name=f"{node.name}_turn", perm=[1, 0]))
         biased = len(node.input) == 3
         product = f"{node.output[0]}_product" if biased else node.output[0]
-        nodes.append(helper.make_node("MatMul", node.input[:2], [product], name=node.name))
+        nodes.append(helper.make_node("MatMul", [node.input[0], weight], [product], name=node.name))
         if biased:
             nodes.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}_bias"))
     _replace(graph, nodes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from edgetune.graph import decoder, encoder
 from edgetune.graph import export as graphs
 from edgetune.methods.model import load_merged
 from edgetune.profile import version
+from edgetune.quant.calibration import ROWS
 from edgetune.recipe import Recipe
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
-from edgetune.tasks import Task, confidence
+from edgetune.tasks import Encoded, Task, confidence
 
 MB = 1e6
 LENGTHS = 64
@@ -54,10 +56,8 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
     labels = list(merged.facts["labels"])
     tokenizer = AutoTokenizer.from_pretrained(merged.path)
     longest = merged.facts["max_length"]
-    examples = {
-        name: task.module.encode(data.rows(dataset.path, name), tokenizer, max_length=longest, labels=labels).examples
-        for name in ("validation", "test")
-    }
+    encode = partial(task.module.encode, tokenizer=tokenizer, max_length=longest, labels=labels)
+    examples = {name: encode(data.rows(dataset.path, name)).examples for name in ("validation", "test")}
     schemes = _schemes(recipe, target, task)
     asked = candidates.Asked(
         task,
@@ -68,6 +68,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
         _allowed(recipe, target, task),
         recipe.export.strict,
         _size(recipe, target),
+        _calibration(recipe, dataset, encode) if any(quant.get(name).static for name in schemes) else (),
     )
     progress.note(f"{target.name}: {target.title}; trying {', '.join(schemes)}")
     tried = candidates.choose(float_graph.path / "model.onnx", schemes, asked, work)
@@ -111,6 +112,13 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
         f"{target.name}: {chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; {task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test"
     )
     return facts
+
+
+def _calibration(recipe: Recipe, dataset: Dataset, encode: Callable[..., Encoded]) -> list[dict[str, Any]]:
+    """Training rows, drawn by the seed: not those that the gate decides on."""
+    rows = data.rows(dataset.path, "train")
+    drawn = np.random.default_rng(recipe.seed).permutation(len(rows))[:ROWS]
+    return encode([rows[i] for i in drawn]).examples
 
 
 def _facts(task: Task, chosen: Candidate, tried: list[Candidate], labels: list[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edgetune import quant, target, tasks
 from edgetune.fit import candidates
 from edgetune.fit.candidates import Asked, choose
 from edgetune.graph import session
-from edgetune.quant import dynamic
+from edgetune.quant import Context, dynamic
 from edgetune.tasks import text_classification as task
 
 ENCODER = ("int8-dynamic-per-channel", "int8-dynamic", "fp32")
@@ -67,8 +67,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def sabotage(monkeypatch: pytest.MonkeyPatch, *broken: bool) -> None:
     """int8 writes a graph that answers at random where `per_channel` is one of `broken`."""
 
-    def wrong(graph: Path, out: Path, *, per_channel: bool, saturates: bool) -> dict[str, Any]:
-        facts = INT8(graph, out, per_channel=per_channel, saturates=saturates)
+    def wrong(graph: Path, out: Path, context: Context, *, per_channel: bool) -> dict[str, Any]:
+        facts = INT8(graph, out, context, per_channel=per_channel)
         if per_channel in broken:
             model, chance = onnx.load(out), np.random.default_rng(0)
             for tensor in model.graph.initializer:

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from edgetune import quant
 from edgetune.errors import RecipeError, StageError
 from edgetune.graph import session
-from edgetune.quant import dynamic
+from edgetune.quant import Context, dynamic
 
 SCHEMES = ("int8-dynamic", "int8-dynamic-per-channel")
 
@@ -26,7 +26,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quantised(graph: Path, out: Path, scheme: str, saturates: bool = False) -> tuple[dict[str, Any], onnx.ModelProto]:
-    facts = quant.get(scheme).apply(graph, out, saturates=saturates)
+    facts = quant.get(scheme).apply(graph, out, Context(saturates=saturates))
     return facts, onnx.load(out)
 
 
@@ -99,7 +99,7 @@ def test_a_quarter_of_the_size(tmp_path: Path) -> None:
     )
     model.ir_version = 10
     onnx.save(model, tmp_path / "float.onnx")
-    dynamic.int8(tmp_path / "float.onnx", tmp_path / "small.onnx", per_channel=False, saturates=False)
+    dynamic.int8(tmp_path / "float.onnx", tmp_path / "small.onnx", Context(), per_channel=False)
     ratio = (tmp_path / "small.onnx").stat().st_size / (tmp_path / "float.onnx").stat().st_size
     assert 0.24 < ratio < 0.27
 
@@ -114,11 +114,11 @@ def test_nothing_to_quantise(tmp_path: Path) -> None:
     model.ir_version = 10
     onnx.save(model, tmp_path / "float.onnx")
     with pytest.raises(StageError, match="found no MatMul"):
-        dynamic.int8(tmp_path / "float.onnx", tmp_path / "small.onnx", per_channel=False, saturates=False)
+        dynamic.int8(tmp_path / "float.onnx", tmp_path / "small.onnx", Context(), per_channel=False)
 
 
 def test_the_float_scheme_is_a_copy(graph: Path, tmp_path: Path) -> None:
-    assert quant.get("fp32").apply(graph, tmp_path / "model.onnx", saturates=True) == {}
+    assert quant.get("fp32").apply(graph, tmp_path / "model.onnx", Context(saturates=True)) == {}
     assert (tmp_path / "model.onnx").read_bytes() == graph.read_bytes()
 
 

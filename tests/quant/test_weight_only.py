@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgetune.errors import StageError
 from edgetune.graph import session
-from edgetune.quant import weight_only
+from edgetune.quant import Context, weight_only
 
 ROWS = 50
 
@@ -82,7 +82,7 @@ def operators(path: Path) -> list[str]:
 @pytest.mark.parametrize("bits", [4, 8])
 def test_computes_with_the_values_that_are_stored(tmp_path: Path, bits: int, tied: bool, width: int) -> None:
     path, out = tiny(tmp_path / "model.onnx", width, tied), tmp_path / "out.onnx"
-    facts = weight_only.block(path, out, bits=bits)
+    facts = weight_only.block(path, out, Context(), bits=bits)
     assert facts["weights"] == {f"int{bits}": 3 if tied else 4} and facts["kept_float"] == {}
     assert facts["bytes"] == out.stat().st_size
     found = tensors(out)
@@ -105,14 +105,14 @@ def test_eight_bits_are_nearer_than_four(tmp_path: Path) -> None:
     exact = answers(path)["logits"]
     errors = {}
     for bits in (4, 8):
-        weight_only.block(path, tmp_path / f"{bits}.onnx", bits=bits)
+        weight_only.block(path, tmp_path / f"{bits}.onnx", Context(), bits=bits)
         errors[bits] = np.abs(answers(tmp_path / f"{bits}.onnx")["logits"] - exact).mean() / np.abs(exact).mean()
     assert errors[8] < 0.03 < errors[4] < 0.3
 
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_tied_head_and_the_embedding_share_the_bytes(tmp_path: Path, bits: int) -> None:
-    weight_only.block(tiny(tmp_path / "model.onnx"), tmp_path / "out.onnx", bits=bits)
+    weight_only.block(tiny(tmp_path / "model.onnx"), tmp_path / "out.onnx", Context(), bits=bits)
     nodes = {node.name: node for node in onnx.load(tmp_path / "out.onnx").graph.node}
     assert list(nodes["lm_head"].input[1:]) == ["table_q", "table_scales", "table_zeros"]
     assert list(nodes["embed"].input[2:]) == ["table_scales", "table_zeros"]
@@ -121,7 +121,7 @@ def test_a_tied_head_and_the_embedding_share_the_bytes(tmp_path: Path, bits: int
 
 
 def test_only_blocks_are_left(tmp_path: Path) -> None:
-    weight_only.block(tiny(tmp_path / "model.onnx"), tmp_path / "out.onnx")
+    weight_only.block(tiny(tmp_path / "model.onnx"), tmp_path / "out.onnx", Context())
     model = onnx.load(tmp_path / "out.onnx")
     kinds = operators(tmp_path / "out.onnx")
     assert kinds.count("MatMulNBits") == 3 and kinds.count("GatherBlockQuantized") == 1
@@ -135,12 +135,12 @@ def test_only_blocks_are_left(tmp_path: Path) -> None:
 def test_the_input_is_not_touched(tmp_path: Path) -> None:
     path = tiny(tmp_path / "model.onnx")
     before = path.read_bytes()
-    weight_only.mixed(path, tmp_path / "out.onnx")
+    weight_only.mixed(path, tmp_path / "out.onnx", Context())
     assert path.read_bytes() == before
 
 
 def test_widths_that_do_not_fit_stay_in_float_and_are_named(tmp_path: Path) -> None:
-    facts = weight_only.block(tiny(tmp_path / "model.onnx", width=40), tmp_path / "out.onnx")
+    facts = weight_only.block(tiny(tmp_path / "model.onnx", width=40), tmp_path / "out.onnx", Context())
     assert set(facts["kept_float"]) == {"table", "v"} and "40" in facts["kept_float"]["v"]
     assert facts["weights"] == {"int4": 1}  # `up` reads 32 values
     assert answers(tmp_path / "out.onnx")["logits"].shape == (12, ROWS)
@@ -157,7 +157,7 @@ def test_nothing_to_quantise_is_an_error(tmp_path: Path) -> None:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "model.onnx")
     with pytest.raises(StageError, match="no weight") as caught:
-        weight_only.block(tmp_path / "model.onnx", tmp_path / "out.onnx")
+        weight_only.block(tmp_path / "model.onnx", tmp_path / "out.onnx", Context())
     assert "w: width 7" in caught.value.details[0]
     assert not (tmp_path / "out.onnx").exists()
 
@@ -165,7 +165,7 @@ def test_nothing_to_quantise_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("width", "up"), [(64, 4), (16, 8)])
 def test_mixed_gives_eight_bits_to_head_embedding_values_and_what_narrows(tmp_path: Path, width: int, up: int) -> None:
     """At width 16 the value projection widens (only the cache tells that it is one) and `up` narrows; at 64 it is the other way round."""
-    weight_only.mixed(tiny(tmp_path / "model.onnx", width, tied=False), tmp_path / "out.onnx")
+    weight_only.mixed(tiny(tmp_path / "model.onnx", width, tied=False), tmp_path / "out.onnx", Context())
     nodes = [node for node in onnx.load(tmp_path / "out.onnx").graph.node if node.domain]
     bits = {node.name: next(a.i for a in node.attribute if a.name == "bits") for node in nodes}
     assert bits == {"embed": 8, "value": 8, "lm_head": 8, "up_projection": up}
@@ -175,5 +175,5 @@ def test_mixed_gives_eight_bits_to_head_embedding_values_and_what_narrows(tmp_pa
 def test_saturating_targets_get_the_same_graph(tmp_path: Path, scheme: Callable[..., dict[str, Any]]) -> None:
     path = tiny(tmp_path / "model.onnx")
     for saturates in (True, False):
-        scheme(path, tmp_path / f"{saturates}.onnx", saturates=saturates)
+        scheme(path, tmp_path / f"{saturates}.onnx", Context(saturates=saturates))
     assert (tmp_path / "True.onnx").read_bytes() == (tmp_path / "False.onnx").read_bytes()
