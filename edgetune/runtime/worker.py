@@ -63,7 +63,9 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 OPTIMIZATION = {"disabled": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
-WARM_UP = 3  # passes that are not counted
+WINDOW = 5  # passes whose median tells whether a shape is warm
+STEADY = 0.05  # of that median
+MOST_WARM_UP = 50  # passes that are not counted
 DECODE_STEPS = 32  # tokens generated to time generation
 
 
@@ -331,50 +333,103 @@ def golden(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def benchmark(bundle: Bundle, batch: int, sequences: Sequence[int | None], runs: int, seconds: float) -> dict[str, Any]:
-    """Raw times in ms of single passes at each sequence length (None: the lengths of the user's own texts), in this process.
+def benchmark(
+    bundle: Bundle, batch: int, sequences: Sequence[int | None], runs: int, seconds: float, texts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Raw times in ms of single passes at each sequence length (None: the user's own), in this process; see `passes`.
 
-    A shape ends after `runs` passes or `seconds`, whichever is first. `cold_start_ms` is from the first line of this program to
-    the first answer. `decode` times single tokens of a generator after a prompt.
+    The user's own are `texts`, cut as `encode` does, or else ids of the lengths that edgetune.json keeps; there `text_ms` times the way
+    from a text to its logits, tokenisation included. `cold_start_ms` is from the start of the process to the first answer. `decode`
+    times single tokens of a generator after a prompt.
     """
-    lengths = [min(length, bundle.max_length) for length in bundle.facts["lengths"]] or [16]
     tokens = [token for row in read_golden(bundle.folder) for token in row["input_ids"]]  # ids that this model can read
 
-    def text(length: int) -> list[int]:
-        return list(islice(cycle(tokens), length))
+    def filled(length: int) -> list[int]:
+        return list(islice(cycle(tokens), min(length, bundle.max_length)))
 
-    def timed(work: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        work()
-        return (time.perf_counter() - started) * 1000
-
-    bundle.logits([text(lengths[0])])
-    cold_start_ms = (time.perf_counter() - STARTED) * 1000
+    texts = [text for text in texts if readable(bundle, text)]
+    real = [bundle.encode(text)[0] for text in texts] or [filled(length) for length in bundle.facts["lengths"] or [16]]
+    bundle.logits([real[0]])
+    cold_start_ms = since_start_ms()
     latency = []
     for asked in sequences:
-        take = cycle(lengths if asked is None else [min(asked, bundle.max_length)])
-        for _ in range(WARM_UP):
-            bundle.logits([text(next(take)) for _ in range(batch)])
-        times: list[float] = []
-        used: list[int] = []
-        until = time.perf_counter() + seconds
-        while not times or (len(times) < runs and time.perf_counter() < until):
-            rows = [text(next(take)) for _ in range(batch)]
-            used += map(len, rows)
-            times.append(timed(partial(bundle.logits, rows)))
-        kind = "real" if asked is None else "fixed"
-        latency.append({"batch": batch, "sequence": round(sum(used) / len(used)), "lengths": kind, "ms": times})
+        rows = batches(real if asked is None else [filled(asked)], batch)
+        item = {
+            "batch": batch,
+            "sequence": mean_length(rows),
+            "lengths": "fixed" if asked else "real",
+            **passes(bundle.logits, rows, runs, seconds),
+        }
+        if asked is None:
+            said = batches(texts or [bundle.tokenizer.decode(ids) for ids in real], batch)
+            item["text_ms"] = passes(lambda some: bundle.logits([bundle.encode(text)[0] for text in some]), said, runs, seconds)["ms"]
+        latency.append(item)
     decode = None
     if bundle.generation is not None:
-        prompt = text(max(1, min(128, bundle.max_length - DECODE_STEPS - 1)))
+        prompt = filled(max(1, min(128, bundle.max_length - DECODE_STEPS - 1)))
         stream = bundle.tokens(prompt)
         next(stream)  # the prefill
-        decode = {"prompt": len(prompt), "ms": [timed(partial(next, stream)) for _ in range(DECODE_STEPS)]}
+        decode = {"prompt": len(prompt), "ms": [milliseconds(next, stream) for _ in range(DECODE_STEPS)]}
     return {
         **{"onnxruntime": ort.__version__, "provider": bundle.session.get_providers()[0], "threads": bundle.threads},
         **{"load_ms": bundle.load_ms, "cold_start_ms": cold_start_ms, "peak_rss_bytes": peak_rss_bytes()},
         **{"latency": latency, "decode": decode},
     }
+
+
+def readable(bundle: Bundle, text: str) -> bool:
+    """Whether `text` has tokens, and not more than a generator takes."""
+    try:
+        return bool(bundle.encode(text)[0])
+    except BundleError:
+        return False
+
+
+def passes(run: Callable[[Any], Any], inputs: Sequence[Any], runs: int, seconds: float) -> dict[str, Any]:
+    """`run` over `inputs` in turn: `ms` of at most `runs` passes or `seconds`, whichever is first.
+
+    Before that the first WINDOW inputs are repeated until their median time is within STEADY of the repetition before, for at most
+    MOST_WARM_UP passes or a third of `seconds`: `warm_up` passes, and whether they ended `steady`.
+    """
+    warm_up, before, steady = 0, 0.0, False
+    until = time.perf_counter() + seconds / 3
+    while not steady and warm_up < MOST_WARM_UP and time.perf_counter() < until:
+        now = sorted(milliseconds(run, item) for item in islice(cycle(inputs), WINDOW))[WINDOW // 2]
+        steady = abs(now - before) <= STEADY * before
+        warm_up, before = warm_up + WINDOW, now
+    ms: list[float] = []
+    take = cycle(inputs)
+    until = time.perf_counter() + seconds
+    while not ms or (len(ms) < runs and time.perf_counter() < until):
+        ms.append(milliseconds(run, next(take)))
+    return {"ms": ms, "warm_up": warm_up, "steady": steady}
+
+
+def milliseconds(run: Callable[[Any], Any], item: Any) -> float:
+    started = time.perf_counter()
+    run(item)
+    return (time.perf_counter() - started) * 1000
+
+
+def batches(rows: Sequence[Any], size: int) -> list[list[Any]]:
+    """Each row with the `size` - 1 that follow it; after the last one comes the first."""
+    return [[rows[(start + i) % len(rows)] for i in range(size)] for start in range(0, len(rows) * size, size)]
+
+
+def mean_length(rows: Sequence[Sequence[Sequence[int]]]) -> int:
+    lengths = [len(row) for some in rows for row in some]
+    return round(sum(lengths) / len(lengths))
+
+
+def since_start_ms() -> float:
+    """Since the start of this process, to 10 ms (Linux); elsewhere since the first line of this program."""
+    here = (time.perf_counter() - STARTED) * 1000
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")) * 1000
+    except (OSError, AttributeError, ValueError, IndexError):
+        return here
+    return max(age, here) if ticks else here  # an emulator may not know
 
 
 def peak_rss_bytes() -> int | None:
@@ -392,6 +447,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     def sequence(text: str) -> list[int | None]:
         return [None if part == "real" else int(part) for part in text.split(",")]
 
+    def texts_in(path: str) -> list[str]:
+        try:
+            return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"cannot read {path}: {error}") from None
+
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("texts", nargs="*", help="texts (none: lines of standard input)")
@@ -402,6 +463,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--provider", help="execution provider of onnxruntime; default: as edgetune.json says")
     add("--batch", type=int, default=1, help="benchmark: texts a pass")
     add("--sequence", type=sequence, default="real,16,128", help="benchmark: tokens a text; default: %(default)s")
+    add(
+        "--texts",
+        dest="real",
+        type=texts_in,
+        default=(),
+        metavar="FILE",
+        help="benchmark: real texts, a JSON string a line; default: lengths of edgetune.json",
+    )
     add("--runs", type=int, default=100, help="benchmark: passes a shape, at most")
     add("--seconds", type=float, default=3.0, help="benchmark: seconds a shape, at most")
     add("--max-new-tokens", type=int, default=0, help="generation: tokens, at most")
@@ -430,7 +499,8 @@ def main(asked: argparse.Namespace, folder: Path) -> int:
     try:
         bundle = Bundle(folder, asked.threads, asked.provider)
         if asked.golden or asked.benchmark:
-            found = golden(bundle) if asked.golden else benchmark(bundle, asked.batch, asked.sequence, asked.runs, asked.seconds)
+            shape = (asked.batch, asked.sequence, asked.runs, asked.seconds, asked.real)
+            found = golden(bundle) if asked.golden else benchmark(bundle, *shape)
             print(json.dumps(found))
             return 0 if found.get("passed", True) else 4
         for text in asked.texts or (line.rstrip("\r\n") for line in sys.stdin):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,10 @@ def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str
         "provider": measured.provider,
         "threads": measured.threads,
         "latency": [
-            {**asdict(item), "ci95_ms": list(item.ci95_ms), **({"tokens_per_s": item.tokens_per_s} if decoder else {})}
+            {
+                **{name: value for name, value in vars(item).items() if name != "times"},
+                **({"tokens_per_s": item.tokens_per_s} if decoder else {}),
+            }
             for item in measured.latency
         ],
         "quality": quality,

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -263,9 +264,34 @@ def test_benchmark_times_every_shape(classifier, generator):
     assert found["provider"] == "CPUExecutionProvider"
     assert found["cold_start_ms"] > found["load_ms"] > 0
     assert found["decode"] is None
+    assert len(real["text_ms"]) == len(real["ms"])
+    assert "text_ms" not in five
+    assert five["warm_up"] >= 10
     found = json.loads(run_py(generator, "--benchmark", "--runs", "2", "--threads", "2", "--sequence", "8").stdout)
     assert len(found["decode"]["ms"]) == 32
     assert found["threads"] == 2
+
+
+def test_benchmark_on_real_texts_has_their_lengths(classifier, generator, tmp_path):
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps(text) + "\n" for text in ("turn on the light", "turn on the light", "a b " * 200, "x")))
+    found = json.loads(run_py(classifier, "--benchmark", "--runs", "8", "--sequence", "real", "--texts", str(texts)).stdout)
+    lengths = [len(Bundle(classifier).encode(json.loads(line))[0]) for line in texts.read_text().splitlines()]
+    assert max(lengths) == 48  # cut
+    assert found["latency"][0]["sequence"] == round(np.mean(lengths))
+    texts.write_text(json.dumps("a b") + "\n" + json.dumps("many words " * 300) + "\n")  # a generator refuses the second
+    found = json.loads(run_py(generator, "--benchmark", "--runs", "2", "--sequence", "real", "--texts", str(texts)).stdout)
+    assert found["latency"][0]["sequence"] == len(Bundle(generator).encode("a b")[0])
+    done = run_py(classifier, "--benchmark", "--texts", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "cannot read" in done.stderr
+
+
+def test_a_cold_start_counts_from_the_start_of_the_process(classifier):
+    started = time.perf_counter()
+    found = json.loads(run_py(classifier, "--benchmark", "--runs", "1", "--sequence", "4").stdout)
+    wall = (time.perf_counter() - started) * 1000
+    assert found["load_ms"] < found["cold_start_ms"] < wall + 20  # the kernel's clock ticks every 10 ms
 
 
 def test_the_peak_of_memory_is_its_own_and_not_its_parents(classifier):
