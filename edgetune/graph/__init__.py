@@ -29,7 +29,8 @@ class Shape:
 class Plan:
     """How one model is traced.
 
-    `module` takes the tensors of `inputs` positionally and returns those of `outputs` as a tuple. `dynamic` gives inputs and
+    `module` takes the tensors of `inputs` positionally and returns those of `outputs` as a tuple; `traced` is a form of it with fewer
+    steps, which the graph is made from (None: `module` itself). `dynamic` gives inputs and
     outputs their symbolic dimensions (axis -> name). `feeds(shape, seed)` makes valid numpy inputs of any shape; `shapes` is the parity grid.
     """
 
@@ -41,3 +42,4 @@ class Plan:
     shapes: tuple[Shape, ...]
     trace_shape: Shape
     metadata: Mapping[str, Any]  # what a runtime must know: layers, kv_heads, head_dim for decoders
+    traced: torch.nn.Module | None = None

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ class State:
 class Problem:
     """What is learned: examples, how they become batches, and how well a model does on validation (higher is better)."""
 
-    task: ModuleType
+    task: Any  # has `collate` and `loss`, as the modules of `tasks` do
     examples: Sequence[Mapping[str, Any]]
     pad_id: int
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
