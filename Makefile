@@ -1,6 +1,7 @@
 # make demo    two commands from a clone to a verified bundle: an environment in .venv, then the example
 # make check   format, lint, types, fast tests, generated docs: what a change must pass
 # make test    the whole suite
+# make tools   what some tests need from the system (Debian or Ubuntu): an ssh server. Without it they skip; in CI they fail
 # make docs    write docs/reference again
 #
 # Every target uses the same environment and installs what it lacks, once.
@@ -20,9 +21,12 @@ PIP  := $(BIN)/python -m pip --disable-pip-version-check
 export ORT_DISABLE_TELEMETRY := 1
 export HF_HUB_OFFLINE := 1
 
+# For `make tools`, which installs Debian packages.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
 RECIPE := examples/smart_home/recipe.toml
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check tools docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -37,6 +41,10 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses auto --dist loadfile
 	$(BIN)/python -m edgetune.cli.reference --check
+
+tools:
+	test -x /usr/sbin/sshd || { $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends openssh-client openssh-server; }
 
 docs: $(VENV)/.test
 	$(BIN)/python -m edgetune.cli.reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,13 @@ def _linux() -> set[str]:
         for line in cpuinfo.read_text(errors="replace").splitlines():
             if line.lower().startswith(("flags", "features")):
                 flags |= set(line.partition(":")[2].split())
-    spelled = {"asimd": "neon", "asimddp": "dotprod", "asimdhp": "fp16"}
-    found = {spelled.get(flag, flag) for flag in flags} & {name for names in ISA.values() for name in names}
+    return spelled(flags)
+
+
+def spelled(flags: Iterable[str]) -> set[str]:
+    """Those of Linux's `flags` that profiles name, as these spell them."""
+    names = {"asimd": "neon", "asimddp": "dotprod", "asimdhp": "fp16"}
+    found = {names.get(flag, flag) for flag in flags} & {name for names in ISA.values() for name in names}
     return found | ({"vnni"} if found & VNNI else set())
 
 

@@ -13,6 +13,12 @@ from edgetune.cli.options import complete
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle", show_default=False)]
 NO_LABEL = "(no label)"  # the model is too unsure
+On = Annotated[
+    str, typer.Option("--on", metavar="RUNNER", help="where: local, or ssh://user@host[:port]", autocompletion=complete("local", "ssh://"))
+]
+Python = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Python interpreter there, for --on ssh:// (none: python3)", show_default=False)
+]
 PROVIDERS = (
     "CPUExecutionProvider",
     "CUDAExecutionProvider",
@@ -44,15 +50,34 @@ def benchmark(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="score on the first N rows only", show_default=False)] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a report", show_default=False)] = None,
+    on: On = "local",
+    python: Python = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="measure nothing now: write a folder to run on a phone or any device", show_default=False),
+    ] = None,
+    result: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="the result.json that a kit wrote on its device", show_default=False)
+    ] = None,
 ) -> None:
     """Each bundle runs in a process of its own, and they take turns, so that a busy moment hits all of them."""
     from edgetune.cli import report
     from edgetune.cli.output import out
+    from edgetune.errors import RequestError
     from edgetune.stages.benchmark import benchmark as measure
 
     for bundle in bundles:
         _is_bundle(bundle)
-    measured = measure(bundles, rounds=rounds, threads=threads, provider=provider, rows=rows, limit=limit)
+    if kit is not None:
+        _write_kit(
+            kit, bundles, rounds, threads, provider, given={"--on": on != "local", "--import": result, "--rows": rows, "--html": html}
+        )
+        return
+    if result is not None and (on != "local" or threads or provider):
+        raise RequestError("--import reads what was measured elsewhere, and takes no --on, --threads or --provider")
+    measured = measure(
+        bundles, rounds=rounds, threads=threads, provider=provider, rows=rows, limit=limit, on=on, python=python, result=result
+    )
     if html is not None:
         from edgetune.report.page import benchmark_html
         from edgetune.workspace import write_text
@@ -102,16 +127,29 @@ def predict(
         out.result(answers)
 
 
-def verify(bundle: BundleFolder) -> None:
+def verify(bundle: BundleFolder, on: On = "local", python: Python = None) -> None:
     """Digests, opset and golden vectors, in a fresh process with nothing but onnxruntime, numpy and tokenizers."""
     from edgetune.cli import report
     from edgetune.cli.output import facts, out
     from edgetune.runtime.verify import verify as check
 
     _is_bundle(bundle)
-    found = check(bundle)
-    out.result(found, facts(report.scalars(found), f"{bundle}: verified"), quiet=[str(bundle)])
+    found = check(bundle, on, python=python)
+    out.result(found, facts(report.scalars(found), f"{bundle}: verified on {found['on']}"), quiet=[str(bundle)])
     out.hint(f"edgetune benchmark {bundle}")
+
+
+def _write_kit(folder: Path, bundles: list[Path], rounds: int, threads: int | None, provider: str | None, given: dict[str, Any]) -> None:
+    from edgetune.cli.output import out
+    from edgetune.errors import RequestError
+    from edgetune.runtime import kit
+    from edgetune.runtime.measure import commands
+
+    if foreign := [name for name, value in given.items() if value]:
+        raise RequestError(f"--kit only writes a folder, and takes no {foreign[0]}", mend="give it when the result is back: --import FILE")
+    kit.write(folder, bundles, kit.plan(rounds, commands(threads=threads, provider=provider), provider))
+    out.result({"kit": str(folder)}, f"{folder}: copy it to the device and follow its README.md", quiet=[str(folder)])
+    out.hint(f"edgetune benchmark {' '.join(map(str, bundles))} --import result.json", why="when the result is back")
 
 
 def _is_bundle(folder: Path) -> None:

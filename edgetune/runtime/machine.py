@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
+from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from edgetune import target
+from edgetune.runtime import device
 
 BUSY = 0.3  # share of the cores in use before a measurement from which it counts as disturbed
 
@@ -23,7 +23,7 @@ def fingerprint() -> dict[str, Any]:
     own; `busy` is the share of all cores in use over the last 0.3 s.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": device.cpu(),
         "architecture": architecture(),
         "isa": sorted(target.isa()),
         "cores": os.cpu_count(),
@@ -36,6 +36,12 @@ def fingerprint() -> dict[str, Any]:
     }
 
 
+def elsewhere(found: Mapping[str, Any], onnxruntime: str | None) -> dict[str, Any]:
+    """The same of another machine, from what `device.machine` found there; what it could not know is None."""
+    known = target.spelled(found["flags"]) if found["flags"] is not None else set()
+    return {**{key: value for key, value in found.items() if key != "flags"}, "isa": sorted(known), "onnxruntime": onnxruntime}
+
+
 def architecture() -> str:
     """As target profiles spell it: x86_64, aarch64."""
     return target.architecture()
@@ -43,19 +49,6 @@ def architecture() -> str:
 
 def load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _cpu() -> str:
-    if platform.system() == "Darwin":
-        return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False).stdout.strip()
-    if board := target.board():
-        return board
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
 
 
 def _onnxruntime() -> str | None:

@@ -56,9 +56,14 @@ def run(bundle: Path, arguments: Sequence[str]) -> Finished:
         env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
         check=False,
     )
-    lines = done.stdout.splitlines()
+    return Finished(done.returncode, last_json(done.stdout), done.stderr.strip())
+
+
+def last_json(output: str) -> dict[str, Any] | None:
+    """The JSON on the last line of `output`; None when there is none."""
+    lines = output.splitlines()
     try:
         found = json.loads(lines[-1]) if lines else None
     except json.JSONDecodeError:
-        found = None
-    return Finished(done.returncode, found, done.stderr.strip())
+        return None
+    return found

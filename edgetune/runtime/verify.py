@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from edgetune import target
 from edgetune.artifact import file_digest
 from edgetune.errors import GateError, RequestError
-from edgetune.runtime.process import run
+from edgetune.runtime import runners
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 SHOWN = 10  # details of one kind
 
 
-def verify(bundle: Path) -> dict[str, Any]:
+def verify(bundle: Path, on: str = runners.LOCAL, **options: Any) -> dict[str, Any]:
     """Check every file's sha256, the graph against the target, and the golden vectors in a process of their own.
 
-    Raises RequestError when `bundle` is no bundle or names files outside itself, GateError when a check fails.
+    The golden vectors are computed by the runner `on` (see `runners.RUNNERS`, which take `options`). Raises RequestError when
+    `bundle` is no bundle, names files outside itself or cannot be run there, GateError when a check fails.
     """
     facts = facts_of(bundle)
     _same_files(bundle, facts["sha256"])
     graph = _graph(bundle, facts)
-    golden = _golden(bundle)
+    with runners.opened(on, **options) as host:
+        golden = _golden(bundle, host)
     return {
         "schema": "edgetune.verify/1",
         "bundle": str(bundle),
@@ -32,6 +35,7 @@ def verify(bundle: Path) -> dict[str, Any]:
         "scheme": facts["scheme"],
         "files": len(facts["sha256"]) + 1,
         **graph,
+        "on": host.title,
         "golden": golden,
         "passed": True,
     }
@@ -104,16 +108,23 @@ def external(model: ModelProto) -> list[str]:
     return [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
 
 
-def _golden(bundle: Path) -> dict[str, Any]:
-    done = run(bundle, ["--golden"])
-    if done.exit_code == 0 and done.found and done.found.get("passed") is True:
-        return done.found
+def _golden(bundle: Path, host: runners.Host) -> dict[str, Any]:
+    done = host.run(bundle, ["--golden"])
     if done.found is None:
-        raise GateError(f"run.py of {bundle} failed (exit {done.exit_code})", details=done.stderr.splitlines()[-SHOWN:])
-    failures = done.found.get("failures", [])
+        kind, what = (RequestError, "cannot be run") if done.exit_code == 2 else (GateError, f"failed (exit {done.exit_code})")
+        raise kind(f"run.py of {bundle} {what} on {host.title}", details=done.stderr.splitlines()[-SHOWN:], mend=host.mend)
+    check_golden(done.found, f"{bundle} on {host.title}")
+    return done.found
+
+
+def check_golden(found: Mapping[str, Any], what: str) -> None:
+    """Raises GateError when `found`, the JSON of `run.py --golden`, is not a success. `what` was run, and where."""
+    if found.get("passed") is True:
+        return
+    failures = found.get("failures", [])
     raise GateError(
-        f"{len(failures)} of {done.found.get('rows')} golden vectors of {bundle} differ here "
-        f"(largest error {done.found.get('max_error')}, tolerance {done.found.get('tolerance')})",
+        f"{len(failures)} of {found.get('rows')} golden vectors of {what} differ "
+        f"(largest error {found.get('max_error')}, tolerance {found.get('tolerance')})",
         details=[", ".join(f"{key} {value}" for key, value in failure.items()) for failure in failures[:SHOWN]],
         mend="export it again on this kind of machine, or choose another scheme",
     )

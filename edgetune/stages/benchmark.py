@@ -1,4 +1,4 @@
-"""Measure bundles on this machine, side by side: latency, memory, size, and the task's metric where rows are given."""
+"""Measure bundles side by side, here or on another machine: latency, memory, size, and the task's metric where rows are given."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from edgetune import progress, tasks
 from edgetune.errors import DataError, RequestError
-from edgetune.runtime import load, machine
-from edgetune.runtime.measure import SHAPES, Measurement, Shape, in_turns
+from edgetune.runtime import kit, load, machine, runners
+from edgetune.runtime.measure import SHAPES, Measurement, Shape, commands, in_turns
 from edgetune.runtime.verify import facts_of
 from edgetune.tasks import Scores, Task
 
@@ -30,32 +30,47 @@ def benchmark(
     shapes: Sequence[Shape] = SHAPES,
     rows: Path | Callable[[], Rows] | None = None,
     limit: int | None = None,
+    on: str = runners.LOCAL,
+    python: str | None = None,
+    result: Path | None = None,
 ) -> dict[str, Any]:
     """Measure `bundles` in turns, in fresh processes, and score them on `rows` (as the task's `encode` takes them).
 
+    `on` names the runner (see `runners.RUNNERS`), `python` its interpreter; or `result` is what a kit's measure.py wrote elsewhere.
+
     `rows` is a .jsonl file or a function that gives them, of which the first `limit` count; without rows a bundle's quality is the
     one measured at export.
-    `threads` and `provider` stand in for the bundles' own. Raises RequestError.
+    `threads` and `provider` stand in for the bundles' own. Raises RequestError; GateError when a bundle computes something else there.
     """
     if not bundles:
         raise RequestError("no bundle to measure", mend="edgetune benchmark BUNDLE...")
     every = [facts_of(bundle) for bundle in bundles]
-    here = machine.fingerprint()
-    measured = in_turns(bundles, rounds=rounds, shapes=shapes, threads=threads, provider=provider)
-    here |= {"load_after": machine.load(), "disturbed": here["busy"] > machine.BUSY}
+    if rows is not None and (result is not None or on != runners.LOCAL):
+        raise RequestError("rows are scored on this machine only", mend="leave out --rows, or --on and --import")
+    if result is None and runners.of(on, {"python": python}).name == runners.LOCAL:
+        here = machine.fingerprint()
+        measured = in_turns(bundles, rounds=rounds, shapes=shapes, threads=threads, provider=provider)
+        here["load_after"] = machine.load()
+    else:
+        plan = kit.plan(rounds, commands(shapes, threads=threads, provider=provider), provider)
+        found = kit.read(result) if result else kit.checked(runners.turns(on, bundles, plan, python=python), f"the answer of {on}")
+        measured = kit.measurements(found, bundles, f"{found['machine']['cpu']}")
+        here = machine.elsewhere(found["machine"], measured[0].onnxruntime)
+    here["disturbed"] = (here["busy"] or 0) > machine.BUSY
     if here["disturbed"]:
-        progress.warn(f"other programs used {here['busy']:.0%} of this machine at the start: trust the ratios, not the times")
+        progress.warn(f"other programs used {here['busy']:.0%} of {here['cpu']} at the start: trust the ratios, not the times")
     scored = _read(rows)[:limit] if rows is not None else None
     return {
         "schema": SCHEMA,
         "machine": here,
         "bundles": [
-            _entry(measurement, facts, _quality(measurement, facts, scored)) for measurement, facts in zip(measured, every, strict=True)
+            _entry(measurement, facts, _quality(measurement, facts, scored), here["architecture"])
+            for measurement, facts in zip(measured, every, strict=True)
         ],
     }
 
 
-def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str, Any] | None) -> dict[str, Any]:
+def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str, Any] | None, architecture: str) -> dict[str, Any]:
     graph = measured.bundle / facts["model"]
     decoder = tasks.get(facts["task"]).family == "decoder"
     entry: dict[str, Any] = {
@@ -79,8 +94,8 @@ def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str
     }
     if decoder:
         entry["decode_tokens_per_s"] = measured.decode_tokens_per_s
-    if facts["architecture"] != machine.architecture():
-        entry["note"] = f"measured on this {machine.architecture()} machine, not on {facts['target']}"
+    if facts["architecture"] != architecture:
+        entry["note"] = f"measured on this {architecture} machine, not on {facts['target']}"
     return entry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,13 @@ def test_what_is_no_bundle(edgetune, tmp_path: Path, command: str) -> None:
 def test_verify(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgetune.runtime import verify
 
-    monkeypatch.setattr(verify, "verify", lambda path: {"bundle": str(path), "files": 12, "opset": 20, "passed": True})
+    monkeypatch.setattr(
+        verify, "verify", lambda path, on, python: {"bundle": str(path), "on": on, "files": 12, "opset": 20, "passed": True}
+    )
     assert edgetune("verify", bundle, "--json").json["passed"] is True
     assert "verified" in edgetune("verify", bundle).out
 
-    def refuse(path: Path) -> dict[str, Any]:
+    def refuse(path: Path, on: str, python: str | None) -> dict[str, Any]:
         raise GateError("3 of 128 golden vectors differ here")
 
     monkeypatch.setattr(verify, "verify", refuse)
@@ -145,9 +148,28 @@ def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     page = tmp_path / "page.html"
     answer = edgetune("benchmark", bundle, "--threads", "2", "--rounds", "4", "--limit", "9", "--html", page)
     assert answer.code == 0, answer.err
-    assert seen == {"bundles": [bundle], "rounds": 4, "threads": 2, "provider": None, "rows": None, "limit": 9}
+    elsewhere = {"on": "local", "python": None, "result": None}
+    assert seen == {"bundles": [bundle], "rounds": 4, "threads": 2, "provider": None, "rows": None, "limit": 9, **elsewhere}
     for text in ("arm64", "2.50", "2.40 .. 2.60", "Some CPU", "144 tokens a second", str(page)):
         assert text in answer.out
     assert page.read_text() == "<p>edgetune.benchmark/1</p>"
     assert edgetune("benchmark", bundle, "--json").json == measured
     assert edgetune("benchmark", bundle, "-q").out == f"{bundle}\t2.5\n"
+
+
+def test_a_kit_is_written_and_nothing_is_measured(edgetune, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    answer = edgetune("benchmark", bundle, "--kit", bundle / "kit")
+    assert (answer.code, "is inside of" in answer.err) == (2, True)
+    kit = tmp_path_factory.mktemp("away") / "kit"
+    answer = edgetune("benchmark", bundle, "--kit", kit, "--rounds", "5", "--threads", "2")
+    assert answer.code == 0, answer.err
+    plan = json.loads((kit / "plan.json").read_text())
+    assert plan["rounds"] == 5
+    assert "--threads 2" in " ".join(plan["commands"][0])
+    assert f"edgetune benchmark {bundle} --import result.json" in answer.err
+    assert edgetune("benchmark", bundle, "--kit", kit).code == 2  # it is there
+    for flags in (("--on", "ssh://device"), ("--rows", "rows.jsonl")):
+        answer = edgetune("benchmark", bundle, "--kit", kit / "other", *flags)
+        assert (answer.code, f"takes no {flags[0]}" in answer.err) == (2, True)
+    answer = edgetune("benchmark", bundle, "--import", kit / "result.json", "--threads", "2")
+    assert (answer.code, "takes no --on, --threads or --provider" in answer.err) == (2, True)

@@ -103,5 +103,6 @@ def test_no_cycles() -> None:
         visit(name, ())
 
 
-def test_the_worker_that_ships_imports_nothing_of_edgetune() -> None:
-    assert list(imported("edgetune.runtime.worker")) == []
+@pytest.mark.parametrize("name", ["worker", "device"])
+def test_what_runs_on_a_device_imports_nothing_of_edgetune(name: str) -> None:
+    assert list(imported(f"edgetune.runtime.{name}")) == []

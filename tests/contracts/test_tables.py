@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 
 import pytest
 
@@ -11,6 +12,7 @@ from edgetune.cli import app
 from edgetune.cli.options import flag, kind_of
 from edgetune.methods import METHODS
 from edgetune.quant import SCHEMES, profile
+from edgetune.runtime.runners import RUNNERS
 from edgetune.table import resolve
 from edgetune.tasks import TASKS
 
@@ -48,6 +50,15 @@ def test_schemes(name: str) -> None:
     assert scheme.name == name
     assert callable(resolve(scheme.function))
     assert scheme.suffix in ("", "_fp16", "_int8", "_uint8", "_quantized", "_q4", "_q4f16", "_bnb4"), "transformers.js knows no other"
+
+
+@pytest.mark.parametrize("name", RUNNERS)
+def test_runners(name: str) -> None:
+    runner = RUNNERS[name]
+    assert runner.name == name
+    assert runner.title
+    for reference in filter(None, (runner.host, runner.turns)):
+        assert set(runner.options) <= set(signature(resolve(reference)).parameters)
 
 
 def test_a_family_that_a_task_has_can_be_exported() -> None:
