@@ -105,7 +105,7 @@ def _bpe(definition: Mapping[str, Any], tokenizer: Any) -> Pieces:
     model = definition["model"]
     vocab, prefix, suffix = model["vocab"], model["continuing_subword_prefix"] or "", model["end_of_word_suffix"] or ""
     merges = [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in model["merges"]]
-    rank = {merge: i for i, merge in reversed(list(enumerate(merges)))}
+    rank = {merge: i for i, merge in enumerate(merges)}
     built = {merge: merge[0] + merge[1][len(prefix) :] for merge in merges}
     added = {token["content"] for token in definition["added_tokens"]}
 

@@ -66,15 +66,15 @@ def prune(source: Path, texts: Iterable[str], size: int, out: Path) -> dict[str,
     model.save_pretrained(out, safe_serialization=True)
     _write_settings(source, renumber.definition(definition, ids), ids, out)
 
-    new = _tokenizer(_definition(out))
+    new, token = _tokenizer(_definition(out)), unknown_token(definition)
     facts = {
         "entries": len(ids),
         "entries_before": old.get_vocab_size(),
         **{f"from_{name}": len(part) for name, part in vars(chosen).items()},
         "texts": len(texts),
         "texts_changed": changed(old, new, texts),
-        "unknown": unknown(new, TEXTS),
-        "unknown_before": unknown(old, TEXTS),
+        "unknown": unknown(new, token, TEXTS),
+        "unknown_before": unknown(old, token, TEXTS),
         "parameters": model.num_parameters(),
         "parameters_before": parameters,
     }
@@ -123,17 +123,23 @@ def changed(old: Any, new: Any, texts: Sequence[str]) -> float:
     return differ / len(texts) if texts else 0.0
 
 
-def unknown(tokenizer: Any, texts: Sequence[str]) -> float:
-    """The share of the characters of `texts` that end in the unknown token."""
-    model = json.loads(tokenizer.to_str())["model"]
-    token = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else model.get("unk_token")
+def unknown(tokenizer: Any, token: str | None, texts: Sequence[str]) -> float:
+    """The share of the characters of `texts` that end in the unknown `token`."""
+    unknown_id = None if token is None else tokenizer.token_to_id(token)
     lost = sum(
         end - start
         for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        for piece, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True)
-        if piece == token
+        for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+        if i == unknown_id
     )
     return lost / max(1, sum(map(len, texts)))
+
+
+def unknown_token(definition: Mapping[str, Any]) -> str | None:
+    """The token for what has no entry; None where everything can be spelled."""
+    model = definition["model"]
+    token: str | None = model["vocab"][model["unk_id"]][0] if model.get("unk_id") is not None else model.get("unk_token")
+    return token
 
 
 def _definition(folder: Path) -> dict[str, Any]:
