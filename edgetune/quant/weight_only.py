@@ -8,7 +8,7 @@ docs/ContribOperators.md for the layouts. Round to nearest, asymmetric: no data 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgetune.errors import StageError
+from edgetune.graph.passes import drop_unused
 from edgetune.quant import Context
 
 BLOCKS = (32, 16)  # tried in this order; the width of a matrix must be a multiple
@@ -94,7 +95,7 @@ def _swap(model: onnx.ModelProto, readers: list[Reader], fine: set[str]) -> tupl
     if not swapped:
         raise StageError("no weight could be quantised in blocks", details=[f"{name}: {why}" for name, why in kept.items()])
     _replace(model.graph, [new for node in model.graph.node for new in swapped.get(node.output[0], [node])])
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return dict(bits), kept
@@ -199,26 +200,3 @@ def _lookup(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> lis
         helper.make_node("Reshape", [f"{table}_q", flat.name], [rows], name=f"{reader.node.name}_rows"),
         helper.make_node("GatherBlockQuantized", inputs, list(reader.node.output), name=reader.node.name, domain=DOMAIN, **sizes),
     ]
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Nodes and initializers that nothing reads any more, and shapes noted for tensors that are gone."""
-    while True:
-        used = {*_reads(graph), *(output.name for output in graph.output)}
-        live = [node for node in graph.node if used & set(node.output)]
-        if len(live) == len(graph.node):
-            break
-        _replace(graph, live)
-    tensors = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(tensors)
-    del graph.value_info[:]
-
-
-def _reads(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names that the nodes of `graph` and of the graphs inside them read."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _reads(attribute.g)

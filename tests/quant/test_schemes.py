@@ -75,7 +75,7 @@ def test_a_four_bit_embedding_beside_dynamic_layers(graph: Path, tmp_path: Path)
     facts = quant.get("int8-dynamic-embedding4").apply(graph, tmp_path / "small.onnx")
     quant.get("int8-dynamic-per-channel").apply(graph, tmp_path / "plain.onnx")
     operators = [node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node]
-    assert facts["quantised"] == operators.count("MatMulInteger") == 14
+    assert facts["quantised"] == operators.count("MatMulInteger") + operators.count("QAttention") == 10
     assert operators.count("GatherBlockQuantized") == 1
     assert np.corrcoef(answers(graph).ravel(), answers(tmp_path / "small.onnx").ravel())[0, 1] > 0.97
 
@@ -86,6 +86,13 @@ def test_weight_only_takes_every_layer_of_an_encoder(graph: Path, tmp_path: Path
     assert sum(facts["weights"].values()) == 2 * 6 + 2 + 1, "pooler and classifier too, which are transposed Gemms"
     assert facts["kept_float"] == {}
     assert np.corrcoef(answers(graph).ravel(), answers(tmp_path / "model.onnx").ravel())[0, 1] > near
+
+
+def test_a_kept_layer_keeps_its_whole_attention_apart(graph: Path, tmp_path: Path) -> None:
+    linear = [node.name for node in onnx.load(graph).graph.node if node.op_type in ("MatMul", "Gemm")]
+    kept = {next(name for name in linear if "layer.0/attention/self/key" in name), next(name for name in linear if "pooler" in name)}
+    facts = quant.get("int8-dynamic-per-channel").apply(graph, tmp_path / "model.onnx", Context(keep_float=frozenset(kept)))
+    assert (facts["quantised"], facts["left_float"]) == (10, 4), "two more projections in int8, two products of activations, key and pooler"
 
 
 def test_what_changes_the_file_changes_the_name() -> None:
