@@ -106,6 +106,7 @@ def _candidate(graph: Path, scheme: Scheme, asked: Asked, work: Path) -> Candida
     context = Context(
         saturates=asked.target.quantization.saturates,
         calibration=(lambda: feeds(asked.calibration)) if asked.calibration else None,
+        float_ops=asked.target.quantization.float_ops,
     )
     folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}"
     made = folder / "model.onnx"
