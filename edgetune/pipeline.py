@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgetune import methods, source, tasks
-from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged
+from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
+from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
 from edgetune.quant import profile
 from edgetune.recipe import Recipe, load
@@ -89,26 +91,68 @@ def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adap
 
 
 def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
-    from edgetune.stages.export import bundle, graph
+    from edgetune.stages.export import Form, bundle, graph
 
+    forms = _forms(workspace, recipe, dataset, merged)
     bundles = []
     for device in devices:
         opset, ir = device.runtime.opset, device.runtime.ir
+        traced: list[Form] = []
+        for name, model in forms.items():
 
-        def trace(out: Path, opset: int = opset, ir: int = ir) -> Mapping[str, Any]:
-            return graph(recipe, merged, opset, ir, out)
+            def trace(out: Path, model: Merged = model, opset: int = opset, ir: int = ir) -> Mapping[str, Any]:
+                return graph(recipe, model, opset, ir, out)
 
-        form = f"opset{opset}-ir{ir}"
-        float_graph = _staged(workspace, f"graph:{form}", Graph, f"graph/{form}", trace, {"opset": opset, "ir": ir}, [merged])
+            place = f"opset{opset}-ir{ir}" + ("" if name == WHOLE else f"-{name}")
+            made = _staged(workspace, f"graph:{place}", Graph, f"graph/{place}", trace, {"opset": opset, "ir": ir}, [model])
+            traced.append(Form(name, model, made))
 
-        def write(out: Path, device: Target = device, float_graph: Graph = float_graph) -> Mapping[str, Any]:
-            return bundle(recipe, device, dataset, merged, float_graph, workspace.path / ".work" / "candidates" / dataset.digest[:16], out)
+        def write(out: Path, device: Target = device, traced: list[Form] = traced) -> Mapping[str, Any]:
+            return bundle(recipe, device, dataset, traced, workspace.path / ".work" / "candidates" / dataset.digest[:16], out)
 
         export = recipe.export.model_dump(mode="json", exclude={"targets"})
         key = {"export": export, "target": device.model_dump(mode="json"), "licence": recipe.data.licence}
-        name = f"export:{device.name}"
-        bundles.append(_staged(workspace, name, Bundle, f"bundles/{device.name}", write, key, [dataset, merged, float_graph]))
+        parents = [dataset, *(part for form in traced for part in (form.model, form.graph))]
+        bundles.append(_staged(workspace, f"export:{device.name}", Bundle, f"bundles/{device.name}", write, key, parents))
     return bundles
+
+
+def _forms(workspace: Workspace, recipe: Recipe, dataset: Dataset, merged: Merged) -> dict[str, Merged]:
+    """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first."""
+    from edgetune.stages.compress import compress, sizes, teach
+
+    wanted = sizes(recipe, merged)
+    forms = {WHOLE: merged}
+    taught = None
+    if any(size.learns for size in wanted):
+        key = {
+            **recipe.compress.model_dump(include={"copies", "unlabelled"}),
+            "seed": recipe.seed,
+            "files": _digest(recipe.compress.unlabelled),
+        }
+        taught = _staged(
+            workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, merged, out), key, [dataset, merged]
+        )
+    for size in wanted:
+        if size.name == WHOLE:
+            continue
+
+        def make(out: Path, size: Size = size) -> Mapping[str, Any]:
+            return compress(recipe, dataset, merged, taught, size, out)
+
+        how = recipe.compress.model_dump(include={"epochs", "learning_rate", "temperature"}) if size.learns else {}
+        parents = [dataset, merged, *([taught] if taught and size.learns else [])]
+        key = {"size": asdict(size), "seed": recipe.seed, **how}
+        forms[size.name] = _staged(workspace, f"compress:{size.name}", Merged, f"compressed/{size.name}", make, key, parents)
+    return forms
+
+
+def _digest(place: str) -> str:
+    """Of a file or folder of the user's; empty when there is none."""
+    path = Path(place).expanduser() if place else None
+    if path is None or not path.exists():
+        return ""
+    return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
 def _benchmark(workspace: Workspace, bundles: list[Bundle]) -> None:

@@ -64,7 +64,21 @@ class LoraKeys(Section):
     modules: str = Field("all-linear", description="'all-linear', or a comma-separated list of module names")
 
 
+class CompressKeys(Section):
+    """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
+
+    vocabulary: int | None = Field(None, ge=0, description="entries of the vocabulary that stay (0: all; none: all, but --fit may choose)")
+    layers: int | None = Field(None, ge=0, description="layers that stay (0: all; none: all, but --fit may choose)")
+    feed_forward: int | None = Field(None, ge=0, description="width of the feed-forward blocks (0: as it is; none: --fit may choose)")
+    epochs: int = Field(4, ge=1, description="passes of a smaller model over the texts that it learns from")
+    copies: int = Field(3, ge=0, description="altered copies of each training text among them; the adapted model says what they mean")
+    unlabelled: str = Field("", description="file or folder with more texts of the same kind, without labels")
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of a smaller model")
+    temperature: float = Field(2.0, gt=0, description="softens the adapted model's answers (arXiv:1503.02531)")
+
+
 class ExportKeys(Section):
+    fit: bool = Field(False, description="search for the smallest and fastest form of the model that keeps its promise")
     targets: tuple[str, ...] = Field((), description="names of target profiles, or paths of your own")
     max_drop: float | None = Field(None, ge=0, le=1, description="allowed loss of the task metric, absolute")
     max_perplexity_increase: float | None = Field(None, ge=0, description="allowed relative rise of the perplexity (text generation)")
@@ -97,6 +111,7 @@ class Recipe(Section):
     data: DataKeys = DataKeys()
     adapt: AdaptKeys = AdaptKeys()
     lora: LoraKeys = LoraKeys()
+    compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
 

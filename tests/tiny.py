@@ -135,3 +135,26 @@ def graph(folder: Path, path: Path) -> Path:
     export._torchscript(plan(folder), path, 20)
     export._pin(path, plan(folder), 20, 10)
     return path
+
+
+def sabotage(monkeypatch: Any, *broken: bool) -> None:
+    """int8 writes graphs that answer at random, where `per_channel` is one of `broken` (none given: always)."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    from edgetune.quant import dynamic
+
+    int8 = dynamic.int8
+
+    def wrong(graph: Path, out: Path, context: Any, *, per_channel: bool, **options: Any) -> dict[str, Any]:
+        facts = int8(graph, out, context, per_channel=per_channel, **options)
+        if per_channel in (broken or (True, False)):
+            model, chance = onnx.load(out), np.random.default_rng(0)
+            for tensor in model.graph.initializer:
+                if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
+                    tensor.CopyFrom(numpy_helper.from_array(chance.permuted(numpy_helper.to_array(tensor), axis=0), tensor.name))
+            onnx.save(model, out)
+        return facts
+
+    monkeypatch.setattr(dynamic, "int8", wrong)

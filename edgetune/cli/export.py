@@ -12,7 +12,7 @@ import typer
 from edgetune.cli.options import takes
 
 
-@takes("data", "export", only=("task", "output", "seed", "trust_remote_code"))
+@takes("data", "compress", "export", only=("task", "output", "seed", "trust_remote_code"))
 def export(
     source: Annotated[
         Path, typer.Argument(metavar="RUN|CHECKPOINT", help="run directory, or a transformers or peft checkpoint", show_default=False)

@@ -31,7 +31,7 @@ NAMED = {
 }
 BARE = ("data", "adapt", "export")
 METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
-PANELS = {"": "Recipe", "data": "Data", "adapt": "Training", "lora": "LoRA", "export": "Export"}
+PANELS = {"": "Recipe", "data": "Data", "adapt": "Training", "lora": "LoRA", "compress": "Smaller model", "export": "Export"}
 
 RecipeFile = Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="recipe.toml; flags and --set go over it", show_default=False)]
 

@@ -39,7 +39,7 @@ def merge(run: RunFolder) -> None:
     out.hint(f"edgetune export {done} --target {report.suggested_target()}")
 
 
-@takes("", "data", "adapt", "lora", "export")
+@takes("", "data", "adapt", "lora", "compress", "export")
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe.toml; flags and --set go over it", show_default=False)],
     overrides: dict[str, Any],

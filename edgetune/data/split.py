@@ -34,6 +34,11 @@ def complete(splits: dict[str, Rows], seed: int) -> dict[str, str]:
     return made
 
 
+def halves(rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Validation in two: one to choose on, one to prove on. Stratified as `cut` is; the same for the same seed."""
+    return cut(rows, 2, random.Random(f"{seed}:halves"))
+
+
 def cut(rows: Rows, every: int, chance: random.Random) -> tuple[Rows, Rows]:
     """(the rows that stay, about one in `every` of them), both in the order of `rows`.
 

@@ -6,6 +6,7 @@ neighbours in a batch would change the answer. Graphs and scores are kept by con
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -25,8 +26,7 @@ from edgetune.target import Target
 from edgetune.tasks import Scores, Task
 from edgetune.workspace import write_json
 
-SPLITS = ("validation", "test")
-ENTRY = "entry.json"
+ENTRY, GRAPH = "entry.json", "model.onnx"
 
 
 @dataclass(frozen=True)
@@ -46,26 +46,40 @@ class Asked:
 
 @dataclass(frozen=True)
 class Candidate:
+    """One scheme's graph of one form of the model. `scores`: split -> what it said about those rows, as far as it was asked."""
+
     scheme: Scheme
     graph: Path
     size_bytes: int
     facts: Mapping[str, Any]
-    validation: Scores
-    test: Scores
+    scores: Mapping[str, Scores]
+    form: str = "whole"
     verdict: gate.Verdict | None = None  # None: the float graph itself
     too_large: bool = False
     chosen: bool = False
     reason: str = ""
 
+    @property
+    def validation(self) -> Scores:
+        """On all validation rows: as a whole, or its two halves."""
+        halves = ("validation",) if "validation" in self.scores else ("choose", "prove")
+        return joined([self.scores[name] for name in halves])
+
+    @property
+    def test(self) -> Scores:
+        return self.scores["test"]
+
 
 def choose(graph: Path, schemes: Sequence[str], asked: Asked, work: Path) -> list[Candidate]:
-    """Every candidate that was tried, float first; the first of `schemes` that passes is marked as chosen."""
-    base = _candidate(graph, quant.get("fp32"), asked, work)
+    """Every candidate that was tried, float first; the first of `schemes` that passes is marked as chosen, and scored on test."""
+    base = scored(make(graph, quant.get("fp32"), asked, work), asked, ("validation", "test"))
     tried: list[Candidate] = []
     for name in schemes:
-        scheme = quant.get(name)
-        candidate = _judge(base if name == "fp32" else _candidate(graph, scheme, asked, work), base, asked)
-        tried.append(candidate)
+        candidate = base if name == "fp32" else make(graph, quant.get(name), asked, work)
+        if not _too_large(candidate, asked):
+            candidate = scored(candidate, asked, ("validation",))
+        candidate = judge(candidate, base, asked)
+        tried.append(scored(candidate, asked, ("test",)) if candidate.chosen else candidate)
         progress.note(f"{name}: {candidate.size_bytes / 1e6:.1f} MB, {candidate.reason}")
         if candidate.chosen:
             break
@@ -76,11 +90,12 @@ def choose(graph: Path, schemes: Sequence[str], asked: Asked, work: Path) -> lis
 
 def as_facts(task: Task, candidate: Candidate, labels: Sequence[str]) -> dict[str, Any]:
     """A candidate as a row of the report; `quality` and the other metrics are those on validation, which decides."""
-    metrics = task.module.metrics(candidate.validation, labels)
+    metrics = task.module.metrics(candidate.validation, labels) if candidate.scores else {}
     return {
+        "form": candidate.form,
         "scheme": candidate.scheme.name,
         "size_bytes": candidate.size_bytes,
-        "quality": metrics[task.metric],
+        "quality": metrics.get(task.metric),
         "validation": metrics,
         "drop": candidate.verdict.loss if candidate.verdict else 0.0,
         "bound": candidate.verdict.bound if candidate.verdict else 0.0,
@@ -90,8 +105,14 @@ def as_facts(task: Task, candidate: Candidate, labels: Sequence[str]) -> dict[st
     }
 
 
-def _judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
-    if asked.size_bytes and candidate.size_bytes > asked.size_bytes:
+def _too_large(candidate: Candidate, asked: Asked) -> bool:
+    return bool(asked.size_bytes and candidate.size_bytes > asked.size_bytes)
+
+
+def judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
+    """The verdict on all validation rows."""
+    if _too_large(candidate, asked):
+        assert asked.size_bytes
         reason = f"refused: {candidate.size_bytes / 1e6:.1f} MB, the budget is {asked.size_bytes / 1e6:.1f} MB"
         return replace(candidate, reason=reason, too_large=True)
     if candidate.scheme.name == "fp32":
@@ -101,41 +122,72 @@ def _judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
     return replace(candidate, verdict=verdict, chosen=verdict.passed(asked.strict), reason=verdict.reason(what, asked.strict))
 
 
-def _candidate(graph: Path, scheme: Scheme, asked: Asked, work: Path) -> Candidate:
-    """The scheme's graph and scores: from `work` when they are there as they were written, else made, with the entry last."""
+def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "whole") -> Candidate:
+    """The scheme's graph: from `work` when it is there as it was written, else made, with the entry last. Not scored yet."""
     context = Context(
         saturates=asked.target.quantization.saturates,
         calibration=(lambda: feeds(asked.calibration)) if asked.calibration else None,
         float_ops=asked.target.quantization.float_ops,
     )
     folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}"
-    made = folder / "model.onnx"
-    facts = _kept(folder)
-    if facts is None:
+    entry = _kept(folder)
+    if entry is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        facts = scheme.apply(graph, made, context)
-        scores = {split: _score(made, scheme, asked, split) for split in SPLITS}
-        np.savez(
-            folder / "scores.npz",
-            **{f"{split}_{name}": value for split, s in scores.items() for name, value in asdict(s).items() if value is not None},
-        )
-        write_json(folder / ENTRY, {"sha256": {path.name: file_digest(path) for path in folder.iterdir()}, "facts": facts})
-    with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
-        scores = {s: Scores(**{k.removeprefix(f"{s}_"): arrays[k] for k in arrays.files if k.startswith(f"{s}_")}) for s in SPLITS}
-    return Candidate(
-        scheme, made, sum(path.stat().st_size for path in folder.glob("model.onnx*")), facts, scores["validation"], scores["test"]
+        entry = {"facts": scheme.apply(graph, folder / GRAPH, context)}
+        _enter(folder, entry["facts"])
+    size = sum(path.stat().st_size for path in folder.glob(f"{GRAPH}*"))
+    return Candidate(scheme, folder / GRAPH, size, entry["facts"], {}, form)
+
+
+def scored(candidate: Candidate, asked: Asked, splits: Sequence[str]) -> Candidate:
+    """The candidate with its scores on `splits`; they are kept beside its graph."""
+    folder = candidate.graph.parent
+    found = dict(candidate.scores)
+    for split in splits:
+        place = folder / f"scores-{split}-{_digest(asked.examples[split])}.npz"
+        if not place.exists():
+            scores = _score(candidate.graph, candidate.scheme, asked, split)
+            np.savez(place, **{name: value for name, value in asdict(scores).items() if value is not None})
+            _enter(folder, candidate.facts)
+        with np.load(place, allow_pickle=False) as arrays:
+            found[split] = Scores(**{name: arrays[name] for name in arrays.files})
+    return replace(candidate, scores=found)
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of several sets of rows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    logits, target = ([part for part in column if part is not None] for column in ([p.logits for p in parts], [p.target for p in parts]))
+    return Scores(
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        np.concatenate(logits) if logits else None,
+        np.concatenate(target) if target else None,
     )
 
 
+def _digest(examples: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(list(examples), default=list).encode()).hexdigest()[:8]
+
+
+def _enter(folder: Path, facts: Mapping[str, Any]) -> None:
+    digests = {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.name != ENTRY}
+    write_json(folder / ENTRY, {"sha256": digests, "facts": facts})
+
+
 def _kept(folder: Path) -> dict[str, Any] | None:
-    """The facts of a candidate that is complete and unchanged; None for one that has to be made again."""
+    """The entry of a candidate that is complete and unchanged; None for one that has to be made again."""
     try:
-        entry = json.loads((folder / ENTRY).read_text("utf-8"))
+        entry: dict[str, Any] = json.loads((folder / ENTRY).read_text("utf-8"))
+        strangers = {path.name for path in folder.iterdir()} - entry["sha256"].keys() - {ENTRY}
+        for name in strangers:  # half-written when a run was killed
+            (folder / name).unlink()
         unchanged = all(file_digest(folder / name) == digest for name, digest in entry["sha256"].items())
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return entry["facts"] if unchanged else None
+    return entry if unchanged else None
 
 
 def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:

@@ -26,6 +26,11 @@ class Verdict:
     def proven(self) -> bool:
         return self.bound <= self.allowed
 
+    @property
+    def disproven(self) -> bool:
+        """Over what is allowed with 95 % confidence: the interval seen from its other end."""
+        return 2 * self.loss - self.bound > self.allowed
+
     def passed(self, strict: bool) -> bool:
         return self.proven or (not strict and self.loss <= self.allowed)
 

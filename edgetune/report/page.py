@@ -59,6 +59,7 @@ def html(report: Facts) -> str:
             "curves": _drawn(plots.curves(adapt.get("history", ()), task.metric)),
             "result": _drawn(plots.bars(_results(report, task), task.metric, task.higher_is_better)),
             "tradeoff": _drawn(plots.tradeoff(_points(targets), task.metric)),
+            "pareto": _drawn(plots.pareto(_searched(targets))),
             "latency": _drawn(plots.latency(measured.get("bundles", ()))),
         },
     )
@@ -129,11 +130,35 @@ def _points(targets: Sequence[Facts]) -> list[plots.Point]:
     shipped: dict[tuple[str, int, float], list[str]] = defaultdict(list)
     for target in targets:
         for candidate in target["facts"].get("candidates", ()):
-            ships = shipped[candidate["scheme"], candidate["size_bytes"], candidate["quality"]]
+            if candidate["quality"] is None:
+                continue  # left the search before it was scored
+            name = " ".join(filter(None, (_form(candidate), candidate["scheme"])))
+            ships = shipped[name, candidate["size_bytes"], candidate["quality"]]
             if candidate["passed"]:
                 took = f" {formats.milliseconds(target['measured']['latency'][0]['p50_ms'])} ms" if target["measured"] else ""
                 ships.append(f"{target['name']}{took}")
     return [plots.Point(scheme, size / 1e6, quality, tuple(ships)) for (scheme, size, quality), ships in shipped.items()]
+
+
+def _form(candidate: Facts) -> str:
+    """How the model was made smaller; empty for the model as it is."""
+    form = candidate.get("form", "whole")
+    return "" if form == "whole" else str(form)
+
+
+def _searched(targets: Sequence[Facts]) -> list[plots.Searched]:
+    """Every candidate of the searches, once: targets that share work have the same."""
+    found: dict[tuple[str, str, int], plots.Searched] = {}
+    for target in targets:
+        for candidate in target["facts"].get("candidates", ()):
+            if candidate.get("p50_ms") is None:
+                continue
+            key = candidate.get("form", "whole"), candidate["scheme"], candidate["size_bytes"]
+            ships = candidate["passed"] or (key in found and found[key].ships)
+            name = f"{key[0]} {key[1]}"
+            refused = candidate["reason"].startswith("refused")
+            found[key] = plots.Searched(name, key[2] / 1e6, candidate["p50_ms"], candidate["kl"], bool(ships), refused)
+    return list(found.values())
 
 
 def _kept(history: Sequence[Facts], task: tasks.Task) -> int | None:

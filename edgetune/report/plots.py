@@ -63,6 +63,18 @@ class Point:
     shipped: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Searched:
+    """One candidate of the search: size in MB, median ms a pass, KL divergence from the float model in nats."""
+
+    name: str
+    size_mb: float
+    p50_ms: float
+    kl: float
+    ships: bool
+    refused: bool
+
+
 def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
     """Loss in training and on validation, and `metric` on validation, by epoch; empty with fewer than two epochs."""
     if len(history) < 2:
@@ -136,6 +148,41 @@ def tradeoff(points: Sequence[Point], metric: str) -> str:
 
     told = "; ".join(f"{_caption(p)}: {p.size_mb:.1f} MB, {_number(_shown(p.quality, metric), metric)}" for p in ordered)
     return _svg("tradeoff", f"Size of each candidate against its {words(metric)} on validation", told, 2.9 + 0.2 * len(ordered), draw)
+
+
+def pareto(found: Sequence[Searched]) -> str:
+    """Size against time of every candidate of the search, on logarithmic axes; the line joins those that none beats in both. Empty with
+    fewer than two."""
+    if len(found) < 2:
+        return ""
+    ordered = sorted(found, key=lambda one: (one.size_mb, one.p50_ms))
+    front: list[Searched] = []
+    for one in ordered:
+        if not one.refused and (not front or one.p50_ms < front[-1].p50_ms):
+            front.append(one)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for one in ordered:
+            style = "x" if one.refused else "o"
+            fill = "full" if one.ships else "none"
+            axes.plot(
+                one.size_mb, one.p50_ms, style, color=MUTED if one.refused else ACCENT, markersize=8 if one.ships else 6, fillstyle=fill
+            )
+        axes.plot([one.size_mb for one in front], [one.p50_ms for one in front], color=ACCENT, linewidth=1, drawstyle="steps-post")
+        for one in ordered:
+            if one.ships:
+                axes.annotate(one.name, (one.size_mb, one.p50_ms), xytext=(8, -4), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
+        axes.set_xlabel("size (MB)")
+        axes.set_title("median ms a pass against size; filled: ships, cross: refused")
+
+    told = "; ".join(f"{one.name}: {one.size_mb:.1f} MB, {one.p50_ms:.2f} ms, KL {one.kl:.3f}" for one in ordered)
+    return _svg("pareto", "Time and size of every candidate of the search", told, 3.6, draw)
 
 
 def latency(bundles: Sequence[Mapping[str, Any]]) -> str:

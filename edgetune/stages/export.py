@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from transformers import AutoTokenizer, GenerationConfig
 from edgetune import data, progress, quant, tasks
 from edgetune.artifact import Dataset, Graph, Merged
 from edgetune.bundle import golden, write
+from edgetune.compress import WHOLE
+from edgetune.data import noise
 from edgetune.data.columns import question
+from edgetune.data.split import halves
 from edgetune.errors import GateError, RecipeError
-from edgetune.fit import candidates
+from edgetune.fit import candidates, search
 from edgetune.fit.candidates import Candidate
 from edgetune.graph import decoder, encoder
 from edgetune.graph import export as graphs
@@ -32,6 +36,26 @@ from edgetune.tasks import Encoded, Task, confidence
 
 MB = 1e6
 LENGTHS = 64
+NEAREST = 12  # candidates that an error lists
+
+
+@dataclass(frozen=True)
+class Form:
+    """The adapted model, or a smaller one made of it, and its float graph."""
+
+    name: str
+    model: Merged
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The float model and the candidate that ships, every candidate as a row of the report, and the token counts of real rows."""
+
+    base: Candidate
+    chosen: Candidate
+    tried: list[dict[str, Any]]
+    lengths: list[int]
 
 
 def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
@@ -46,22 +70,120 @@ def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dic
     return {**facts, "size_bytes": (out / "model.onnx").stat().st_size, "generation": dict(plan.metadata)}
 
 
-def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, float_graph: Graph, work: Path, out: Path) -> dict[str, Any]:
+def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[Form], work: Path, out: Path) -> dict[str, Any]:
     """Choose this target's candidate, write its bundle into `out` and verify it in a fresh process.
 
-    `work` keeps candidates and their scores by content, so that targets share them. Raises GateError when every candidate is refused,
-    when a budget is broken, or when the bundle does not reproduce its golden vectors.
+    `forms`: the adapted model, then smaller ones. `work` keeps candidates and their scores by content, so that targets share them. Raises
+    GateError when every candidate is refused, when a budget is broken, or when the bundle does not reproduce its golden vectors.
     """
     task = tasks.get(recipe.task)
-    labels = list(merged.facts["labels"])
-    tokenizer = AutoTokenizer.from_pretrained(merged.path)
-    longest = merged.facts["max_length"]
-    encode = partial(task.module.encode, tokenizer=tokenizer, max_length=longest, labels=labels)
-    examples = {name: encode(data.rows(dataset.path, name)).examples for name in ("validation", "test")}
     schemes = _schemes(recipe, target, task)
-    asked = candidates.Asked(
+    progress.note(f"{target.name}: {target.title}; trying {', '.join(schemes)}")
+    choice = (_choose if len(forms) == 1 else _search)(recipe, target, task, dataset, forms, schemes, work)
+    gc.collect()
+    chosen, form = choice.chosen, next(form for form in forms if form.name == choice.chosen.form)
+    labels, longest = list(form.model.facts["labels"]), form.model.facts["max_length"]
+    tokenizer = AutoTokenizer.from_pretrained(form.model.path)
+    facts = _facts(task, choice, labels)
+    sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
+    if sure is not None:
+        facts["confidence"] = {**confidence.as_facts(sure), "test": confidence.measure(chosen.test, sure)}
+    write.write(
+        write.Spec(
+            target=target,
+            task=task,
+            scheme=chosen.scheme.name,
+            graph=chosen.graph,
+            suffix=chosen.scheme.suffix,
+            merged=form.model.path,
+            labels=labels,
+            max_length=longest,
+            confidence=confidence.as_facts(sure) if sure else None,
+            tolerance=chosen.scheme.tolerance,
+            lengths=choice.lengths,
+            golden=_golden_texts(recipe, dataset, tokenizer, longest),
+            metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
+            onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
+            generation=_generation(tokenizer, form.model.path, form.graph) if task.family == "decoder" else None,
+            card=_card(recipe, dataset, forms[0].model, facts),
+        ),
+        out,
+    )
+    facts["golden"] = {key: value for key, value in verify(out).items() if key != "bundle"}  # its folder moves when the stage is done
+    facts |= _measured(recipe, target, out)
+    progress.note(
+        f"{target.name}: {'' if form.name == WHOLE else f'{form.name} '}{chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; "
+        f"{task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test"
+    )
+    return facts
+
+
+def _choose(
+    recipe: Recipe, target: Target, task: Task, dataset: Dataset, forms: Sequence[Form], schemes: Sequence[str], work: Path
+) -> Choice:
+    """The first scheme, in the target's order, that keeps the promise."""
+    form = forms[0]
+    asked = _asked(recipe, target, task, dataset, form, schemes, {name: data.rows(dataset.path, name) for name in ("validation", "test")})
+    tried = candidates.choose(form.graph.path / "model.onnx", schemes, asked, work)
+    chosen = next((c for c in tried if c.chosen), None)
+    if chosen is None:
+        raise GateError(
+            f"{target.name}: no candidate keeps its promise",
+            details=[f"{c.scheme.name} ({c.size_bytes / MB:.1f} MB): {c.reason}" for c in tried],
+            mend=_relax(task, tried, recipe.export.strict),
+        )
+    base = next(c for c in tried if c.scheme.name == "fp32")
+    return Choice(base, chosen, [candidates.as_facts(task, c, asked.labels) for c in tried], _lengths(asked.examples["test"]))
+
+
+def _search(
+    recipe: Recipe, target: Target, task: Task, dataset: Dataset, forms: Sequence[Form], schemes: Sequence[str], work: Path
+) -> Choice:
+    """The candidate of least median time x size within the budgets, over all forms."""
+    validation = data.rows(dataset.path, "validation")
+    first, second = halves(validation, recipe.seed)
+    texts = [question(row) for row in data.rows(dataset.path, "train")]
+    rows = {
+        "probe": first[: search.PROBE],
+        "choose": first,
+        "prove": second,
+        "typos": [row for seed in range(2) for row in noise.typos(validation, recipe.seed + seed)],
+        "unseen": noise.unseen(validation, texts, AutoTokenizer.from_pretrained(forms[0].model.path)),
+        "test": data.rows(dataset.path, "test"),
+    }
+    rows = {name: part for name, part in rows.items() if part}
+    wanted = [
+        search.Form(form.name, form.graph.path / "model.onnx", _asked(recipe, target, task, dataset, form, schemes, rows)) for form in forms
+    ]
+    lengths = _lengths(wanted[0].asked.examples["test"])
+    base, found = search.search(
+        wanted, schemes, work, lengths, here=is_host(target), latency_ms=recipe.export.max_latency_ms, fit=recipe.export.fit
+    )
+    chosen = next((f.candidate for f in found if f.candidate.chosen), None)
+    if chosen is None:
+        raise GateError(
+            f"{target.name}: no candidate fits the budgets",
+            details=search.nearest(found)[:NEAREST],
+            mend=search.relax(found, wanted[0].asked),
+        )
+    return Choice(base, chosen, [search.as_facts(f, wanted[0].asked) for f in found], lengths)
+
+
+def _asked(
+    recipe: Recipe,
+    target: Target,
+    task: Task,
+    dataset: Dataset,
+    form: Form,
+    schemes: Sequence[str],
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> candidates.Asked:
+    tokenizer = AutoTokenizer.from_pretrained(form.model.path)
+    labels = list(form.model.facts["labels"])
+    encode = partial(task.module.encode, tokenizer=tokenizer, max_length=form.model.facts["max_length"], labels=labels)
+    return candidates.Asked(
         task,
-        examples,
+        {name: encode(part).examples for name, part in rows.items()},
         labels,
         tokenizer.pad_token_id or 0,
         target,
@@ -70,48 +192,6 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, merged: Merged, flo
         _size(recipe, target),
         _calibration(recipe, dataset, encode) if any(quant.get(name).static for name in schemes) else (),
     )
-    progress.note(f"{target.name}: {target.title}; trying {', '.join(schemes)}")
-    tried = candidates.choose(float_graph.path / "model.onnx", schemes, asked, work)
-    gc.collect()
-    chosen = next((c for c in tried if c.chosen), None)
-    if chosen is None:
-        raise GateError(
-            f"{target.name}: no candidate keeps its promise",
-            details=[f"{c.scheme.name} ({c.size_bytes / MB:.1f} MB): {c.reason}" for c in tried],
-            mend=_relax(task, tried, recipe.export.strict),
-        )
-    facts = _facts(task, chosen, tried, labels)
-    sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
-    if sure is not None:
-        facts["confidence"] = {**confidence.as_facts(sure), "test": confidence.measure(chosen.test, sure)}
-    generation = _generation(tokenizer, merged.path, float_graph) if task.family == "decoder" else None
-    write.write(
-        write.Spec(
-            target=target,
-            task=task,
-            scheme=chosen.scheme.name,
-            graph=chosen.graph,
-            suffix=chosen.scheme.suffix,
-            merged=merged.path,
-            labels=labels,
-            max_length=longest,
-            confidence=confidence.as_facts(sure) if sure else None,
-            tolerance=chosen.scheme.tolerance,
-            lengths=_lengths(examples["test"]),
-            golden=_golden_texts(recipe, dataset, tokenizer, longest),
-            metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
-            onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
-            generation=generation,
-            card=_card(recipe, dataset, merged, facts),
-        ),
-        out,
-    )
-    facts["golden"] = {key: value for key, value in verify(out).items() if key != "bundle"}  # its folder moves when the stage is done
-    facts |= _measured(recipe, target, out)
-    progress.note(
-        f"{target.name}: {chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; {task.metric} {facts['baseline']:.4f} -> {facts['quality']:.4f} on test"
-    )
-    return facts
 
 
 def _calibration(recipe: Recipe, dataset: Dataset, encode: Callable[..., Encoded]) -> list[dict[str, Any]]:
@@ -121,13 +201,14 @@ def _calibration(recipe: Recipe, dataset: Dataset, encode: Callable[..., Encoded
     return encode([rows[i] for i in drawn]).examples
 
 
-def _facts(task: Task, chosen: Candidate, tried: list[Candidate], labels: list[str]) -> dict[str, Any]:
-    base = next(c for c in tried if c.scheme.name == "fp32")
+def _facts(task: Task, choice: Choice, labels: list[str]) -> dict[str, Any]:
+    base, chosen = choice.base, choice.chosen
     before, after = (task.module.metrics(c.test, labels) for c in (base, chosen))
     metric = task.metric
     drop = before[metric] - after[metric]
     known = base.test.weight > 0
     facts = {
+        "form": chosen.form,
         "scheme": chosen.scheme.name,
         "size_bytes": chosen.size_bytes,
         "metric": metric,
@@ -140,7 +221,7 @@ def _facts(task: Task, chosen: Candidate, tried: list[Candidate], labels: list[s
         "test": after,
         "test_float": before,
         "flips": {},
-        "candidates": [candidates.as_facts(task, c, labels) for c in tried],
+        "candidates": choice.tried,
     }
     if task.family == "encoder":
         worse, better = (int((a.test.value[known] > b.test.value[known]).sum()) for a, b in ((base, chosen), (chosen, base)))
@@ -224,7 +305,7 @@ def _golden_texts(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int
     return [question(row) for row in data.rows(dataset.path, "validation")[:128]]
 
 
-def _lengths(examples: list[Mapping[str, Any]]) -> list[int]:
+def _lengths(examples: Sequence[Mapping[str, Any]]) -> list[int]:
     """Token counts of at most 64 test rows, evenly spread over the distribution: what "real lengths" means in a benchmark."""
     every = np.sort([len(example["input_ids"]) for example in examples])
     picked = np.linspace(0, len(every) - 1, min(LENGTHS, len(every))).round().astype(int)

@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import tiny
-from onnx import numpy_helper
 
 from edgetune import quant, target, tasks
 from edgetune.fit import candidates
 from edgetune.fit.candidates import Asked, choose
 from edgetune.graph import session
-from edgetune.quant import Context, dynamic
 from edgetune.tasks import text_classification as task
 
 ENCODER = ("int8-dynamic-per-channel", "int8-dynamic", "fp32")
-INT8 = dynamic.int8
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +60,6 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     return calls
 
 
-def sabotage(monkeypatch: pytest.MonkeyPatch, *broken: bool) -> None:
-    """int8 writes a graph that answers at random where `per_channel` is one of `broken`."""
-
-    def wrong(graph: Path, out: Path, context: Context, *, per_channel: bool) -> dict[str, Any]:
-        facts = INT8(graph, out, context, per_channel=per_channel)
-        if per_channel in broken:
-            model, chance = onnx.load(out), np.random.default_rng(0)
-            for tensor in model.graph.initializer:
-                if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
-                    tensor.CopyFrom(numpy_helper.from_array(chance.permuted(numpy_helper.to_array(tensor), axis=0), tensor.name))
-            onnx.save(model, out)
-        return facts
-
-    monkeypatch.setattr(dynamic, "int8", wrong)
-
-
 def names(tried: list[candidates.Candidate]) -> list[tuple[str, bool]]:
     return [(candidate.scheme.name, candidate.chosen) for candidate in tried]
 
@@ -98,7 +78,7 @@ def test_in_the_order_that_was_asked(graph: Path, asked: Asked, tmp_path: Path, 
 
 
 def test_a_bad_scheme_is_refused_and_the_next_is_tried(graph: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotage(monkeypatch, True)
+    tiny.sabotage(monkeypatch, True)
     tried = choose(graph, ENCODER, asked, tmp_path)
     assert names(tried) == [("fp32", False), ("int8-dynamic-per-channel", False), ("int8-dynamic", True)]
     assert tried[1].reason.startswith("refused: accuracy drop")
@@ -106,12 +86,12 @@ def test_a_bad_scheme_is_refused_and_the_next_is_tried(graph: Path, asked: Asked
 
 
 def test_the_float_graph_is_the_last_resort(graph: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotage(monkeypatch, True, False)
+    tiny.sabotage(monkeypatch, True, False)
     assert names(choose(graph, ENCODER, asked, tmp_path))[-1] == ("fp32", True)
 
 
 def test_all_may_be_refused(graph: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotage(monkeypatch, True, False)
+    tiny.sabotage(monkeypatch, True, False)
     assert not any(c.chosen for c in choose(graph, ENCODER[:2], asked, tmp_path))
 
 
@@ -148,11 +128,11 @@ def test_a_second_target_uses_what_the_first_made(graph: Path, asked: Asked, tmp
     assert scored == [f"int8-dynamic-per-channel {split}" for split in ("validation", "test")], "7-bit weights are another graph"
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "scores.npz", "entry.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "scores-validation-*.npz", "entry.json"])
 @pytest.mark.parametrize("damage", ["changed", "cut", "deleted"])
 def test_what_was_changed_is_made_again(graph: Path, asked: Asked, tmp_path: Path, scored: list[str], name: str, damage: str) -> None:
     before = choose(graph, ENCODER, asked, tmp_path)[1]
-    path = before.graph.parent / name
+    (path,) = before.graph.parent.glob(name)
     content = path.read_bytes()
     if damage == "deleted":
         path.unlink()
@@ -169,7 +149,24 @@ def test_a_changed_fact_is_no_digest_of_its_own(graph: Path, asked: Asked, tmp_p
     """The entry names the digests of the files beside it, and all of them."""
     kept = choose(graph, ENCODER, asked, tmp_path)[1].graph.parent
     entry = json.loads((kept / "entry.json").read_text())
-    assert set(entry["sha256"]) == {"model.onnx", "scores.npz"}
+    assert set(entry["sha256"]) == {path.name for path in kept.iterdir()} - {"entry.json"}
+    assert len(entry["sha256"]) == 3, "the graph, and the scores of two splits"
+
+
+def test_what_a_kill_left_half_written_is_taken_away(graph: Path, asked: Asked, tmp_path: Path, scored: list[str]) -> None:
+    kept = choose(graph, ENCODER, asked, tmp_path)[1].graph.parent
+    (kept / "scores-validation-00000000.npz").write_bytes(b"PK")
+    scored.clear()
+    assert choose(graph, ENCODER, asked, tmp_path)[1].chosen and not scored
+    assert not (kept / "scores-validation-00000000.npz").exists()
+
+
+def test_only_what_ships_is_scored_on_test(
+    graph: Path, asked: Asked, tmp_path: Path, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.sabotage(monkeypatch, True)
+    choose(graph, ENCODER, asked, tmp_path)
+    assert [call for call in scored if call.endswith("test")] == ["fp32 test", "int8-dynamic test"]
 
 
 def test_int8_is_scored_as_an_app_runs_it(graph: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

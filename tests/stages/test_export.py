@@ -12,17 +12,15 @@ import numpy as np
 import onnx
 import pytest
 import tiny
-from onnx import numpy_helper
 
 from edgetune import target, tasks
 from edgetune.artifact import Graph
 from edgetune.errors import GateError, RecipeError
-from edgetune.quant import dynamic
+from edgetune.profile import Budget
 from edgetune.runtime import verify
 from edgetune.stages import export as stage
 from edgetune.target import Target
 
-INT8 = dynamic.int8
 LOSSY = ["int8-dynamic-per-channel", "int8-dynamic"]
 
 
@@ -38,22 +36,9 @@ def graph(run: Any) -> Graph:
 
 def bundle(run: Any, graph: Graph, out: Path, device: Target | None = None, **keys: Any) -> dict[str, Any]:
     recipe = tiny.recipe(Path(run.recipe.model).parent, **{"export__max_drop": 0.3, **keys})
-    return stage.bundle(recipe, device or target.load("arm64"), run.dataset, run.merged, graph, out.parent / "work", out)
-
-
-def sabotage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every int8 graph answers at random."""
-
-    def wrong(graph: Path, out: Path, **options: Any) -> dict[str, Any]:
-        facts = INT8(graph, out, **options)
-        model, chance = onnx.load(out), np.random.default_rng(0)
-        for tensor in model.graph.initializer:
-            if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
-                tensor.CopyFrom(numpy_helper.from_array(chance.permuted(numpy_helper.to_array(tensor), axis=0), tensor.name))
-        onnx.save(model, out)
-        return facts
-
-    monkeypatch.setattr(dynamic, "int8", wrong)
+    return stage.bundle(
+        recipe, device or target.load("arm64"), run.dataset, [stage.Form("whole", run.merged, graph)], out.parent / "work", out
+    )
 
 
 def test_the_bundle_is_verified_and_its_facts_add_up(run: Any, graph: Graph, out: Path) -> None:
@@ -94,7 +79,7 @@ def test_no_row_of_the_users_data_ships_unasked(run: Any, graph: Graph, out: Pat
 
 
 def test_the_float_graph_ships_when_int8_is_broken(run: Any, graph: Graph, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotage(monkeypatch)
+    tiny.sabotage(monkeypatch)
     facts = bundle(run, graph, out)
     assert facts["scheme"] == "fp32"
     assert [(c["scheme"], c["passed"]) for c in facts["candidates"]] == [(LOSSY[0], False), (LOSSY[1], False), ("fp32", True)]
@@ -103,7 +88,7 @@ def test_the_float_graph_ships_when_int8_is_broken(run: Any, graph: Graph, out: 
 def test_nothing_ships_when_all_are_refused_and_what_would_help_does(
     run: Any, graph: Graph, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sabotage(monkeypatch)
+    tiny.sabotage(monkeypatch)
     with pytest.raises(GateError, match="arm64: no candidate keeps its promise") as raised:
         bundle(run, graph, out, export__schemes=LOSSY, export__max_drop=0.01)
     assert raised.value.exit_code == 4
@@ -134,7 +119,7 @@ def test_a_size_that_nothing_has(run: Any, graph: Graph, out: Path) -> None:
 
 def test_the_targets_budget_counts_too_and_the_recipe_goes_over_it(run: Any) -> None:
     device = target.load("arm64")
-    small = device.model_copy(update={"budget": target.Budget(size_mb=3, max_drop=0.2, max_perplexity_increase=0.3)})
+    small = device.model_copy(update={"budget": Budget(size_mb=3, max_drop=0.2, max_perplexity_increase=0.3)})
     encoder, decoder = tasks.get("text-classification"), tasks.get("text-generation")
     none = tiny.recipe(Path(), export__max_drop=None)
     assert stage._size(none, device) is None
@@ -161,9 +146,9 @@ def test_latency_is_decided_on_that_hardware_alone(run: Any, graph: Graph, out: 
 
 
 def test_schemes_are_for_a_family(run: Any, graph: Graph, out: Path) -> None:
-    with pytest.raises(RecipeError, match="scheme int4-block32 is not for text-classification") as raised:
-        bundle(run, graph, out, export__schemes=["int4-block32"])
-    assert raised.value.mend == "choose among: fp32, int8-dynamic, int8-dynamic-per-channel"
+    with pytest.raises(RecipeError, match="scheme int4-int8-mixed is not for text-classification") as raised:
+        bundle(run, graph, out, export__schemes=["int4-int8-mixed"])
+    assert "int8-dynamic-per-channel" in (raised.value.mend or "") and "int4-int8-mixed" not in (raised.value.mend or "")
 
 
 def test_the_minimum_runtime_is_the_larger_of_the_two(run: Any, graph: Graph, out: Path) -> None:

@@ -1,0 +1,134 @@
+"""compress: the adapted model made smaller, as a plain Hugging Face directory, one for each size; distilled from the adapted one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig, AutoTokenizer
+
+from edgetune import compress as sizes_of
+from edgetune import data, progress, tasks
+from edgetune.artifact import Artifact, Dataset, Merged
+from edgetune.compress import Size, distil, shrink, vocabulary
+from edgetune.data import noise, split, unlabelled
+from edgetune.data.columns import question
+from edgetune.errors import RecipeError
+from edgetune.methods import loop
+from edgetune.methods.device import choose
+from edgetune.methods.model import forward, load_merged
+from edgetune.recipe import Recipe
+
+BATCH = 32
+
+
+def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
+    """The sizes that the recipe asks for, the largest first."""
+    if not recipe.export.fit and not any((recipe.compress.vocabulary, recipe.compress.layers, recipe.compress.feed_forward)):
+        return (Size(),)
+    if tasks.get(recipe.task).family != "encoder":
+        raise RecipeError(f"--fit and [compress] are for encoders; {recipe.task} is none yet", mend="leave them out")
+    config = AutoConfig.from_pretrained(merged.path)
+    return sizes_of.sizes(recipe.compress, recipe.export.fit, shrink.layers(config), shrink.feed_forward(config), config.vocab_size)
+
+
+def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[str, Any]:
+    """Write the texts that students learn from into `out`, and what the adapted model answers to each."""
+    own = [question(row) for row in data.rows(dataset.path, "train")]
+    copies = noise.augment(own, recipe.compress.copies * len(own), recipe.seed)
+    more = unlabelled.texts(recipe)
+    texts = list(dict.fromkeys([*own, *copies, *more]))
+    tokenizer = AutoTokenizer.from_pretrained(merged.path)
+    examples = _encode(texts, tokenizer, merged.facts["max_length"])
+    logits = distil.teach(load_merged(merged.path, recipe.task), examples, tokenizer.pad_token_id or 0, choose(recipe.adapt))
+    (out / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
+    np.save(out / "logits.npy", logits)
+    progress.note(
+        f"students learn from {len(texts):,} texts: {len(own):,} of the training rows, {len(copies):,} altered, {len(more):,} unlabelled"
+    )
+    return {"texts": len(texts), "training": len(own), "altered": len(copies), "unlabelled": len(more)}
+
+
+def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
+    """Write the model of `size` into `out`. Returns its sizes, what distillation reached on the first half of validation, and the seconds."""
+    started = time.monotonic()
+    source, facts = merged.path, {"size": size.name, "labels": merged.facts["labels"], "max_length": merged.facts["max_length"]}
+    if size.vocabulary:
+        place = out if not size.learns else out.parent / "vocabulary"
+        facts["vocabulary"] = _prune(dataset, merged.path, size, place)
+        source = place
+    if size.learns:
+        assert taught is not None
+        facts |= _distil(recipe, dataset, taught, size, source, merged.facts, out)
+    facts["seconds"] = round(time.monotonic() - started, 1)
+    return facts
+
+
+def _prune(dataset: Dataset, source: Path, size: Size, place: Path) -> dict[str, Any]:
+    texts = [question(row) for row in data.rows(dataset.path, "train")]
+    place.mkdir(exist_ok=True)
+    try:
+        found = vocabulary.prune(source, texts, size.vocabulary, place)
+    except RecipeError:
+        if not size.at_least_spelling:
+            raise
+        found = vocabulary.prune(source, texts, 0, place)
+    progress.note(f"vocabulary: {found['entries']:,} of {found['entries_before']:,} entries stay")
+    return found
+
+
+def _distil(
+    recipe: Recipe, dataset: Dataset, taught: Artifact, size: Size, source: Path, facts: Mapping[str, Any], out: Path
+) -> dict[str, Any]:
+    task, labels, keys = tasks.get(recipe.task), facts["labels"], recipe.compress
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    student = shrink.shrink(load_merged(source, recipe.task), size.layers, size.feed_forward)
+    pad_id = tokenizer.pad_token_id or 0
+    half = split.halves(data.rows(dataset.path, "validation"), recipe.seed)[0]
+    watched = task.module.encode(half, tokenizer, max_length=facts["max_length"], labels=labels).examples
+    device = choose(recipe.adapt)
+
+    def evaluate(model: Any) -> Mapping[str, float]:
+        return task.module.metrics(task.module.score(forward(model, device), watched, pad_id), labels)
+
+    settings = loop.Settings(
+        epochs=keys.epochs,
+        batch_size=BATCH,
+        accumulation=1,
+        learning_rate=keys.learning_rate,
+        warmup=0.1,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        label_smoothing=0.0,
+        early_stopping=0,
+        max_steps=0,
+        checkpoint_every=0,
+        seed=recipe.seed,
+    )
+    texts = json.loads((taught.path / "texts.json").read_text("utf-8"))
+    logits = np.load(taught.path / "logits.npy", allow_pickle=False)
+    state = distil.distil(
+        student,
+        _encode(texts, tokenizer, facts["max_length"]),
+        logits,
+        pad_id,
+        evaluate,
+        lambda found: (found[task.metric], -found["log_loss"]),
+        (task.metric, "log_loss"),
+        settings,
+        keys.temperature,
+        device,
+        out.parent,
+    )
+    student.save_pretrained(out, safe_serialization=True)
+    tokenizer.save_pretrained(out)
+    weights = sum(weight.numel() for weight in student.parameters())
+    return {"parameters": weights, "history": state.history, "steps": state.step, "texts": len(texts)}
+
+
+def _encode(texts: list[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    return [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
