@@ -66,6 +66,9 @@ def exported(facts: Report) -> Iterable[Table]:
     for name, found in part(facts, "export").items():
         if not isinstance(found, Mapping) or "candidates" not in found:
             continue
+        if any(c.get("p50_ms") for c in found["candidates"]):
+            yield _searched(name, found)
+            continue
         rows = [
             (
                 f"{'> ' if c.get('scheme') == found.get('scheme') else '  '}{c.get('scheme')}",
@@ -92,6 +95,28 @@ def exported(facts: Report) -> Iterable[Table]:
             title=title,
             right=("size", "validation", "drop", "95 % bound"),
         )
+
+
+def _searched(name: str, found: Report) -> Table:
+    """The candidates that none beats, smallest first; the report has all."""
+    shown = [c for c in found["candidates"] if not c["reason"].startswith("beaten")]
+    rows = [
+        (
+            f"{'> ' if c['passed'] else '  '}{c['form']} {c['scheme']}",
+            size(c["size_bytes"]),
+            number(c["p50_ms"], 2),
+            number(c["drop"]),
+            number(c["bound"]),
+            c["reason"],
+        )
+        for c in sorted(shown, key=lambda c: c["size_bytes"])
+    ]
+    title = (
+        f"{name}: {found['form']} {found['scheme']}, {size(found['size_bytes'])}, test {number(found['quality'])} "
+        f"(float {number(found['baseline'])}, drop {number(found['drop'])}); "
+        f"{len(found['candidates']) - len(shown)} more candidates are beaten in size, time and agreement at once"
+    )
+    return table(rows, "candidate", "size", "ms", "drop", "95 % bound", "verdict", title=title, right=("size", "ms", "drop", "95 % bound"))
 
 
 def benchmarked(measured: Report) -> Iterable[Table | str]:

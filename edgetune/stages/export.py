@@ -21,7 +21,7 @@ from edgetune.data import noise
 from edgetune.data.columns import question
 from edgetune.data.split import halves
 from edgetune.errors import GateError, RecipeError
-from edgetune.fit import candidates, search
+from edgetune.fit import candidates, search, sessions
 from edgetune.fit.candidates import Candidate
 from edgetune.graph import decoder, encoder
 from edgetune.graph import export as graphs
@@ -109,6 +109,8 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
         ),
         out,
     )
+    if recipe.export.fit and is_host(target):
+        facts["sessions"] = sessions.tune(out, target.session, target.cores or target.session.threads, out.parent)
     facts["golden"] = {key: value for key, value in verify(out).items() if key != "bundle"}  # its folder moves when the stage is done
     facts |= _measured(recipe, target, out)
     progress.note(
