@@ -1,7 +1,7 @@
 # make demo    two commands from a clone to a verified bundle: an environment in .venv, then the example
 # make check   format, lint, types, fast tests, generated docs: what a change must pass
 # make test    the whole suite
-# make tools   what some tests need from the system (Debian or Ubuntu): an ssh server. Without it they skip; in CI they fail
+# make tools   what some tests need from the system (Debian or Ubuntu, and Node): an ssh server, emulators. Without it they skip; in CI they fail
 # make docs    write docs/reference again
 #
 # Every target uses the same environment and installs what it lacks, once.
@@ -42,9 +42,11 @@ check: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses auto --dist loadfile
 	$(BIN)/python -m edgetune.cli.reference --check
 
-tools:
+tools: $(VENV)/.demo
 	test -x /usr/sbin/sshd || { $(SUDO) apt-get update -q && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends openssh-client openssh-server; }
+	dpkg -s debian-archive-keyring > /dev/null || $(SUDO) apt-get install -q -y debian-archive-keyring
+	for emulator in arm64 x86_64 web; do $(BIN)/edgetune targets emulator install $$emulator || exit; done
 
 docs: $(VENV)/.test
 	$(BIN)/python -m edgetune.cli.reference

@@ -21,7 +21,7 @@ COMMANDS = {
     "run": ("edgetune.cli.train:run", "Do all that a recipe asks for, from data to benchmark; resumes."),
     "predict": ("edgetune.cli.bundles:predict", "Try a bundle on a text, or on the lines of stdin."),
     "verify": ("edgetune.cli.bundles:verify", "Prove a bundle on this machine: digests, opset, golden vectors."),
-    "targets": ("edgetune.cli.targets:app", "The devices that edgetune knows: list, show, check, detect."),
+    "targets": ("edgetune.cli.targets:app", "The devices that edgetune knows: list, show, check, detect, emulator."),
     "methods": ("edgetune.cli.tables:methods", "Ways of changing weights, and when to use which."),
     "tasks": ("edgetune.cli.tables:tasks", "What can be learned, and the data that it takes."),
     "doctor": ("edgetune.cli.doctor:doctor", "What this machine can do, what is missing, how to get it."),

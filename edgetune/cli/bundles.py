@@ -14,7 +14,13 @@ from edgetune.cli.options import complete
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle", show_default=False)]
 NO_LABEL = "(no label)"  # the model is too unsure
 On = Annotated[
-    str, typer.Option("--on", metavar="RUNNER", help="where: local, or ssh://user@host[:port]", autocompletion=complete("local", "ssh://"))
+    str,
+    typer.Option(
+        "--on",
+        metavar="RUNNER",
+        help="where: local, ssh://user@host[:port]; verify also emulator and node",
+        autocompletion=complete("local", "ssh://", "emulator", "node"),
+    ),
 ]
 Python = Annotated[
     str | None, typer.Option(metavar="PATH", help="Python interpreter there, for --on ssh:// (none: python3)", show_default=False)
@@ -127,14 +133,21 @@ def predict(
         out.result(answers)
 
 
-def verify(bundle: BundleFolder, on: On = "local", python: Python = None) -> None:
+def verify(
+    bundle: BundleFolder,
+    on: On = "local",
+    python: Python = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="golden rows of --on emulator, which is slow (none: 32)", show_default=False)
+    ] = None,
+) -> None:
     """Digests, opset and golden vectors, in a fresh process with nothing but onnxruntime, numpy and tokenizers."""
     from edgetune.cli import report
     from edgetune.cli.output import facts, out
     from edgetune.runtime.verify import verify as check
 
     _is_bundle(bundle)
-    found = check(bundle, on, python=python)
+    found = check(bundle, on, python=python, limit=limit)
     out.result(found, facts(report.scalars(found), f"{bundle}: verified on {found['on']}"), quiet=[str(bundle)])
     out.hint(f"edgetune benchmark {bundle}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -36,10 +36,20 @@ def commands() -> Iterator[str]:
         command = app.load(name)
         yield from ("", f"## edgetune {name}", "", _prose(command.help))
         inner = getattr(command, "commands", None)
-        for sub, part in inner.items() if inner else ():
+        for sub, part in _leaves(inner or {}):
             yield from ("", f"### edgetune {name} {sub}", "", _prose(part.help), *_parameters(f"edgetune {name} {sub}", part))
         if not inner:
             yield from _parameters(f"edgetune {name}", command)
+
+
+def _leaves(inner: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The commands of a group, and those of groups inside of it, by their words."""
+    for name, part in inner.items():
+        deeper = getattr(part, "commands", None)
+        if deeper is None:
+            yield name, part
+        else:
+            yield from ((f"{name} {sub}", leaf) for sub, leaf in _leaves(deeper))
 
 
 def _prose(text: str | None) -> str:

@@ -6,9 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from edgetune.cli.options import complete_names, everywhere
+from edgetune.cli.options import complete, complete_names, everywhere
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+emulator = typer.Typer(no_args_is_help=True, add_completion=False)
+app.add_typer(emulator, name="emulator")
+emulator.callback(help="What proves a bundle for devices that are not here.")(everywhere(lambda: None))
 
 Name = Annotated[str, typer.Argument(help="a shipped target, or a .toml file", autocompletion=complete_names("target"), show_default=False)]
 
@@ -60,6 +63,23 @@ def detect() -> None:
 
     name = target.detect()
     out.result({"name": name, "isa": sorted(target.isa())}, name, quiet=[name])
+
+
+@emulator.command()
+@everywhere
+def install(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="ARCH", help="arm64, x86_64 or web", autocompletion=complete("arm64", "x86_64", "web"), show_default=False),
+    ],
+) -> None:
+    """Fetch it into the cache folder ($EDGETUNE_CACHE, else ~/.cache/edgetune), without root. What is there is not fetched again."""
+    from edgetune.cli.output import out
+    from edgetune.runtime import runners
+
+    found = runners.install(name)
+    out.result({"name": name, **found}, f"{name}: installed in {found['emulator']}", quiet=[found["emulator"]])
+    out.hint(f"edgetune verify BUNDLE --on {'node' if name == 'web' else 'emulator'}")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -65,7 +65,9 @@ class Scheme:
 BOTH: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 DYNAMIC: dict[str, Any] = {
     "families": ("encoder",),
-    "tolerance": 0.05,
+    # Another CPU rounds its floats differently, and where an activation lies between two steps it takes the other one: of 126 texts MiniLM
+    # answered 84 % to 1e-5 under Arm, and the worst was 0.11 off (WebAssembly: 0.11). Sums that saturate are 0.14 off in the median.
+    "tolerance": 0.2,
     "row_by_row": True,
     "function": "edgetune.quant.dynamic:int8",
     "reads": ("saturates", "keep_float"),

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,24 +36,31 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @dataclass(frozen=True)
 class Finished:
-    """How the process ended; `found` is the JSON on its last line of output, when there is any."""
+    """How the process ended; `found` is the JSON on its last line of output, when there is any; `where` it ran, if that is special."""
 
     exit_code: int
     found: dict[str, Any] | None
     stderr: str
+    where: str = ""
 
 
-def run(bundle: Path, arguments: Sequence[str]) -> Finished:
-    """`python run.py ARGUMENTS` of `bundle`, in a fresh process."""
-    folders = dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, ALLOWED) if spec and spec.origin)
-    command = [sys.executable, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(ALLOWED), ",".join(folders)]
+def run(
+    bundle: Path,
+    arguments: Sequence[str],
+    python: Sequence[str] = (sys.executable,),
+    packages: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Finished:
+    """`python run.py ARGUMENTS` of `bundle`, in a fresh process; `packages` are the folders that hold ALLOWED (None: as here)."""
+    folders = packages or [*dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, ALLOWED) if spec and spec.origin)]
+    command = [*python, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(ALLOWED), ",".join(folders)]
     done = subprocess.run(
         [*command, str(bundle.resolve() / "run.py"), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+        env={**(os.environ if environment is None else environment), "ORT_DISABLE_TELEMETRY": "1"},
         check=False,
     )
     return Finished(done.returncode, last_json(done.stdout), done.stderr.strip())

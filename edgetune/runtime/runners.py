@@ -44,8 +44,25 @@ RUNNERS: dict[str, Runner] = {
     for runner in (
         Runner(LOCAL, "this machine", "edgetune.runtime.runners:here"),
         Runner("ssh", "another machine: ssh://[user@]host[:port]", "edgetune.runtime.ssh:host", "edgetune.runtime.ssh:turns", ("python",)),
+        Runner("emulator", "the CPU of the bundle's target, under qemu", "edgetune.runtime.emulator:host", options=("limit",)),
+        Runner("node", "WebAssembly in Node, as a web app runs it", "edgetune.runtime.node:host"),
     )
 }
+
+# What `edgetune targets emulator install` can install: a function that returns what it did.
+INSTALLERS: dict[str, str] = {
+    "arm64": "edgetune.runtime.sysroot:install_arm64",
+    "x86_64": "edgetune.runtime.sysroot:install_x86_64",
+    "web": "edgetune.runtime.node:install",
+}
+
+
+def install(name: str) -> dict[str, Any]:
+    """Install what `--on` needs for `name`; nothing when it is there. Raises RequestError, StageError."""
+    if name not in INSTALLERS:
+        raise RequestError(f'unknown emulator "{name}"{did_you_mean(name, INSTALLERS)}', mend=f"choose one of: {', '.join(INSTALLERS)}")
+    found: dict[str, Any] = resolve(INSTALLERS[name])()
+    return found
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def verify(bundle: Path, on: str = runners.LOCAL, **options: Any) -> dict[str, A
     _same_files(bundle, facts["sha256"])
     graph = _graph(bundle, facts)
     with runners.opened(on, **options) as host:
-        golden = _golden(bundle, host)
+        golden, where = _golden(bundle, host)
     return {
         "schema": "edgetune.verify/1",
         "bundle": str(bundle),
@@ -35,7 +35,7 @@ def verify(bundle: Path, on: str = runners.LOCAL, **options: Any) -> dict[str, A
         "scheme": facts["scheme"],
         "files": len(facts["sha256"]) + 1,
         **graph,
-        "on": host.title,
+        "on": where,
         "golden": golden,
         "passed": True,
     }
@@ -108,13 +108,15 @@ def external(model: ModelProto) -> list[str]:
     return [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
 
 
-def _golden(bundle: Path, host: runners.Host) -> dict[str, Any]:
+def _golden(bundle: Path, host: runners.Host) -> tuple[dict[str, Any], str]:
+    """(what run.py found, where it ran)."""
     done = host.run(bundle, ["--golden"])
+    where = done.where or host.title
     if done.found is None:
         kind, what = (RequestError, "cannot be run") if done.exit_code == 2 else (GateError, f"failed (exit {done.exit_code})")
-        raise kind(f"run.py of {bundle} {what} on {host.title}", details=done.stderr.splitlines()[-SHOWN:], mend=host.mend)
-    check_golden(done.found, f"{bundle} on {host.title}")
-    return done.found
+        raise kind(f"run.py of {bundle} {what} on {where}", details=done.stderr.splitlines()[-SHOWN:], mend=host.mend)
+    check_golden(done.found, f"{bundle} on {where}")
+    return done.found, where
 
 
 def check_golden(found: Mapping[str, Any], what: str) -> None:

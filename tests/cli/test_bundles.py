@@ -102,12 +102,12 @@ def test_verify(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None
     from edgetune.runtime import verify
 
     monkeypatch.setattr(
-        verify, "verify", lambda path, on, python: {"bundle": str(path), "on": on, "files": 12, "opset": 20, "passed": True}
+        verify, "verify", lambda path, on, python, limit: {"bundle": str(path), "on": on, "files": 12, "opset": 20, "passed": True}
     )
     assert edgetune("verify", bundle, "--json").json["passed"] is True
     assert "verified" in edgetune("verify", bundle).out
 
-    def refuse(path: Path, on: str, python: str | None) -> dict[str, Any]:
+    def refuse(path: Path, *_: Any, **__: Any) -> dict[str, Any]:
         raise GateError("3 of 128 golden vectors differ here")
 
     monkeypatch.setattr(verify, "verify", refuse)
