@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgetune import methods, source, tasks
+from edgetune import methods, progress, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
 from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
@@ -40,7 +40,7 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
         if merged and "export" in wanted:
             bundles = _export(workspace, recipe, devices, dataset, merged)
             if "benchmark" in wanted:
-                _benchmark(workspace, bundles)
+                _benchmark(workspace, devices, bundles)
     return workspace.path
 
 
@@ -91,21 +91,12 @@ def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adap
 
 
 def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
-    from edgetune.stages.export import Form, bundle, graph
+    from edgetune.stages.export import Form, bundle
 
     forms = _forms(workspace, recipe, dataset, merged)
     bundles = []
     for device in devices:
-        opset, ir = device.runtime.opset, device.runtime.ir
-        traced: list[Form] = []
-        for name, model in forms.items():
-
-            def trace(out: Path, model: Merged = model, opset: int = opset, ir: int = ir) -> Mapping[str, Any]:
-                return graph(recipe, model, opset, ir, out)
-
-            place = f"opset{opset}-ir{ir}" + ("" if name == WHOLE else f"-{name}")
-            made = _staged(workspace, f"graph:{place}", Graph, f"graph/{place}", trace, {"opset": opset, "ir": ir}, [model])
-            traced.append(Form(name, model, made))
+        traced = [Form(name, model, _graph(workspace, recipe, device, name, model)) for name, model in forms.items()]
 
         def write(out: Path, device: Target = device, traced: list[Form] = traced) -> Mapping[str, Any]:
             return bundle(recipe, device, dataset, traced, workspace.path / ".work" / "candidates" / dataset.digest[:16], out)
@@ -115,6 +106,31 @@ def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], d
         parents = [dataset, *(part for form in traced for part in (form.model, form.graph))]
         bundles.append(_staged(workspace, f"export:{device.name}", Bundle, f"bundles/{device.name}", write, key, parents))
     return bundles
+
+
+def _graph(workspace: Workspace, recipe: Recipe, device: Target, form: str, model: Merged) -> Graph:
+    """The float graph of `model` as `device` takes it: traced once for an opset and IR, and changed once for each kind of inputs."""
+    from edgetune.stages.export import graph, longest, taken
+
+    runtime = device.runtime
+    place = f"opset{runtime.opset}-ir{runtime.ir}" + ("" if form == WHOLE else f"-{form}")
+    key: dict[str, Any] = {"opset": runtime.opset, "ir": runtime.ir}
+
+    def trace(out: Path) -> Mapping[str, Any]:
+        return graph(recipe, model, runtime.opset, runtime.ir, out)
+
+    made: Graph = _staged(workspace, f"graph:{place}", Graph, f"graph/{place}", trace, key, [model])
+    if runtime.ids == "int64" and runtime.shapes == "dynamic":
+        return made
+    sequence = longest(device, model) if runtime.shapes == "static" else None
+    place += f"-{runtime.ids}" + (f"-1x{sequence}" if sequence else "")
+    key |= {"ids": runtime.ids, "sequence": sequence}
+
+    def change(out: Path) -> Mapping[str, Any]:
+        return taken(recipe, model, made, runtime.ids, sequence, out)
+
+    changed: Graph = _staged(workspace, f"graph:{place}", Graph, f"graph/{place}", change, key, [model, made])
+    return changed
 
 
 def _forms(workspace: Workspace, recipe: Recipe, dataset: Dataset, merged: Merged) -> dict[str, Merged]:
@@ -155,8 +171,16 @@ def _digest(place: str) -> str:
     return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
-def _benchmark(workspace: Workspace, bundles: list[Bundle]) -> None:
+def _benchmark(workspace: Workspace, devices: tuple[Target, ...], bundles: list[Bundle]) -> None:
+    from edgetune.runtime import available
     from edgetune.stages.benchmark import benchmark
+
+    absent = {device.name: device.runtime.provider for device in devices if not available(device.runtime.provider)}
+    for name, provider in absent.items():
+        progress.warn(f"{name} is not measured: this machine has no {provider}")
+    bundles = [bundle for bundle in bundles if bundle.path.name not in absent]
+    if not bundles:
+        return
 
     def measure(out: Path) -> Mapping[str, Any]:
         found = benchmark([bundle.path for bundle in bundles], rows=workspace.path / "data" / "test.jsonl")

@@ -30,24 +30,23 @@ IRS = {8: "1.10", 9: "1.16", 10: "1.18", 11: "1.21"}
 
 @dataclass(frozen=True)
 class Provider:
-    """How to get an execution provider, the systems that have it, and whether it takes graphs with symbolic dimensions."""
+    """An execution provider: the systems that have it (none: any), and whether it takes graphs with symbolic dimensions."""
 
-    install: str
-    systems: tuple[System, ...] = ()  # none: any
+    systems: tuple[System, ...] = ()
     dynamic: bool = True
 
 
 PROVIDERS: dict[str, Provider] = {
-    CPU: Provider("pip install onnxruntime"),
-    "CUDAExecutionProvider": Provider("pip install onnxruntime-gpu, in place of onnxruntime"),
-    "TensorrtExecutionProvider": Provider("pip install onnxruntime-gpu tensorrt, in place of onnxruntime"),
-    "QNNExecutionProvider": Provider("pip install onnxruntime-qnn", dynamic=False),
-    "CoreMLExecutionProvider": Provider("pip install onnxruntime, on a Mac", ("macos", "ios")),
-    "DmlExecutionProvider": Provider("pip install onnxruntime-directml, in place of onnxruntime", ("windows",)),
-    "OpenVINOExecutionProvider": Provider("pip install onnxruntime-openvino, in place of onnxruntime"),
-    "WebGpuExecutionProvider": Provider("pip install onnxruntime-ep-webgpu; in a browser, onnxruntime-web"),
-    "XnnpackExecutionProvider": Provider("use onnxruntime-android or onnxruntime-c, or build onnxruntime with --use_xnnpack"),
-    "NnapiExecutionProvider": Provider("use onnxruntime-android", ("android",)),
+    CPU: Provider(),
+    "CUDAExecutionProvider": Provider(),
+    "TensorrtExecutionProvider": Provider(),
+    "QNNExecutionProvider": Provider(dynamic=False),
+    "CoreMLExecutionProvider": Provider(("macos", "ios")),
+    "DmlExecutionProvider": Provider(("windows",)),
+    "OpenVINOExecutionProvider": Provider(),
+    "WebGpuExecutionProvider": Provider(),
+    "XnnpackExecutionProvider": Provider(),
+    "NnapiExecutionProvider": Provider(("android",)),
 }
 
 
@@ -58,8 +57,9 @@ class Section(BaseModel):
 class Runtime(Section):
     """What will load the file.
 
-    `options` go to the provider. A graph with static `shapes` takes batch 1 and `sequence` tokens, and run.py pads; `ids` is the integer
-    type of its inputs. A bundle is refused where the provider takes less than `min_share` of the nodes.
+    `options` go to the provider. A graph with static `shapes` takes batch 1 and `sequence` tokens (fewer where the model was trained with
+    fewer), and run.py pads; `ids` is the integer type of its inputs. A bundle is refused where the provider takes less than `min_share`
+    of the nodes.
     """
 
     provider: str = CPU

@@ -13,7 +13,7 @@ import tiny
 
 from edgetune import pipeline
 from edgetune.artifact import folder_digest
-from edgetune.errors import EdgetuneError, RecipeError, RunError, TargetError
+from edgetune.errors import EdgetuneError, RecipeError, RequestError, RunError, TargetError
 from edgetune.graph import export as graphs
 from edgetune.recipe import Recipe
 
@@ -112,7 +112,8 @@ def test_labels_keep_their_order_into_the_app(made: Path) -> None:
 
 def test_targets_share_what_they_can(made: Path) -> None:
     kept = {path.name.partition("-")[2] for path in (made / "run" / ".work" / "candidates").glob("*/*")}
-    assert {"fp32", "int8-dynamic-per-channel", "int8-dynamic-per-channel-7bit"} <= kept
+    assert {"fp32", "int8-dynamic-per-channel"} <= kept
+    assert sum(name.startswith("int8-dynamic-per-channel-") for name in kept) == 1, "with 7-bit weights"
     assert len(list((made / "run" / "graph").iterdir())) == 1
 
 
@@ -240,3 +241,64 @@ def test_methods_and_schemes_are_for_a_family() -> None:
     assert raised.value.mend is not None and "lora" in raised.value.mend and "head" not in raised.value.mend
     with pytest.raises(RunError, match="is neither a run directory nor a checkpoint"):
         pipeline.export(Path("nowhere"), {})
+
+
+FIXED = """
+extends = "arm64"
+title   = "An accelerator of fixed shapes"
+
+[runtime]
+shapes   = "static"
+sequence = 12
+ids      = "int32"
+
+[quantization]
+encoder = ["int8-dynamic-per-channel", "fp32"]
+decoder = []
+"""
+
+
+def test_a_target_with_inputs_of_its_own_shares_the_trace(here: Path, done: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetune.runtime.process import run as run_py
+
+    Path("fixed.toml").write_text(FIXED)
+    pipeline.export(here, {"export.targets": ["arm64", "fixed.toml"], "export.max_drop": 0.3})
+    assert [name for name in done if name.startswith("graph")] == ["graph:opset20-ir10-int32-1x12"]
+    done.clear()
+    Path("other.toml").write_text(FIXED.replace("An accelerator", "Another one"))
+    pipeline.export(here, {"export.targets": ["fixed.toml", "other.toml"], "export.max_drop": 0.3})
+    assert [name for name in done if name.startswith("graph")] == []
+    bundle = here / "bundles" / "fixed"
+    facts = json.loads((bundle / "edgetune.json").read_text())
+    assert [(item["dtype"], item["shape"]) for item in facts["inputs"]] == [("int32", [1, 12])] * 2
+    assert facts["max_length"] == 12
+    found = run_py(bundle, ["--golden"]).found
+    assert found is not None and found["passed"] is True
+
+
+def test_an_accelerator_that_is_not_here_is_checked_on_the_cpu_and_not_measured(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline.run(tiny.recipe(HERE, **KEYS | {"export__targets": ["cuda"], "export__schemes": ["fp16"], "export__max_drop": 0.3}))
+    assert "cuda: CUDAExecutionProvider is not here; the golden vectors are checked on CPUExecutionProvider" in caplog.messages
+    assert "cuda is not measured: this machine has no CUDAExecutionProvider" in caplog.messages
+    found = report(here)["export"]["cuda"]
+    assert found["golden"]["golden"]["provider"] == "CPUExecutionProvider"
+    facts = json.loads((here / "bundles" / "cuda" / "edgetune.json").read_text())
+    assert (facts["provider"], facts["session"]["threads"]) == ("CUDAExecutionProvider", 1)
+
+
+def test_verify_of_an_accelerator_that_is_not_here_is_a_wrong_request(here: Path) -> None:
+    from edgetune.runtime.verify import verify
+
+    Path("mine.toml").write_text('extends = "cuda"\n')
+    pipeline.export(here, {"export.targets": ["mine.toml"], "export.schemes": ["fp32"]})
+    bundle = here / "bundles" / "mine"
+    assert verify(bundle, provider="CPUExecutionProvider")["passed"] is True
+    with pytest.raises(RequestError) as raised:
+        verify(bundle)
+    assert "pip install onnxruntime-gpu" in raised.value.details[-1]
+
+
+def test_a_family_that_a_target_does_not_run_is_refused_first(here: Path) -> None:
+    Path("generators.toml").write_text('extends = "arm64"\n[quantization]\nencoder = []\n')
+    with pytest.raises(RecipeError, match="target generators does not run text-classification"):
+        pipeline.export(here, {"export.targets": ["generators.toml"]})

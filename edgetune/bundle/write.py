@@ -152,10 +152,10 @@ def _copy_model_files(spec: Spec, model: str, tokenizer: Any, out: Path) -> None
 
 
 def _write_golden(out: Path, tokenizer: Any, texts: Sequence[str]) -> None:
-    from edgetune.runtime.worker import Bundle
+    from edgetune.runtime.worker import CPU, Bundle
 
     with (out / "golden.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows(Bundle(out), tokenizer, texts):
+        for row in rows(Bundle(out, provider=CPU), tokenizer, texts):
             file.write(json.dumps(row) + "\n")  # ASCII: no copy or editor changes the normal form of a text
     if (out / "golden.jsonl").stat().st_size == 0:
         raise GateError("none of the golden texts could be used", mend="give shorter texts, or a longer max_length")

@@ -26,11 +26,8 @@ Python = Annotated[
     str | None, typer.Option(metavar="PATH", help="Python interpreter there, for --on ssh:// (none: python3)", show_default=False)
 ]
 PROVIDERS = (
-    "CPUExecutionProvider",
-    "CUDAExecutionProvider",
-    "CoreMLExecutionProvider",
-    "OpenVINOExecutionProvider",
-    "DmlExecutionProvider",
+    *("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider", "QNNExecutionProvider", "CoreMLExecutionProvider"),
+    *("DmlExecutionProvider", "OpenVINOExecutionProvider", "WebGpuExecutionProvider", "XnnpackExecutionProvider", "NnapiExecutionProvider"),
 )
 Threads = Annotated[int | None, typer.Option(min=1, help="threads of onnxruntime (none: the bundle's own)", show_default=False)]
 Provider = Annotated[
@@ -140,6 +137,7 @@ def verify(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="golden rows of --on emulator, which is slow (none: 32)", show_default=False)
     ] = None,
+    provider: Provider = None,
 ) -> None:
     """Digests, opset and golden vectors, in a fresh process with nothing but onnxruntime, numpy and tokenizers."""
     from edgetune.cli import report
@@ -147,7 +145,7 @@ def verify(
     from edgetune.runtime.verify import verify as check
 
     _is_bundle(bundle)
-    found = check(bundle, on, python=python, limit=limit)
+    found = check(bundle, on, provider, python=python, limit=limit)
     out.result(found, facts(report.scalars(found), f"{bundle}: verified on {found['on']}"), quiet=[str(bundle)])
     out.hint(f"edgetune benchmark {bundle}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,12 @@ def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "who
     """The scheme's graph: from `work` when it is there as it was written, else made, with the entry last. Not scored yet."""
     context = Context(
         saturates=asked.target.quantization.saturates,
-        calibration=(lambda: feeds(asked.calibration)) if asked.calibration else None,
+        calibration=(lambda: _calibration(graph, asked)) if asked.calibration else None,
         float_ops=asked.target.quantization.float_ops,
+        keep_float=_of_type(graph, asked.target.quantization.float_ops),
     )
-    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}"
+    level = asked.target.session.optimization  # what is fused changes the last digits of a score
+    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}{'' if level == 'all' else f'-{level}'}"
     entry = _kept(folder)
     if entry is None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -177,6 +179,22 @@ def _enter(folder: Path, facts: Mapping[str, Any]) -> None:
     write_json(folder / ENTRY, {"sha256": digests, "facts": facts})
 
 
+def _of_type(graph: Path, types: Sequence[str]) -> frozenset[str]:
+    """The names of the nodes of these types: integer schemes know nodes, and fp16 types."""
+    if not types:
+        return frozenset()
+    import onnx
+
+    return frozenset(node.name for node in onnx.load(graph, load_external_data=False).graph.node if node.op_type in types)
+
+
+def _calibration(graph: Path, asked: Asked) -> Iterator[Mapping[str, np.ndarray]]:
+    """The calibration rows as `graph` takes them."""
+    run = session.start(graph)
+    for row in feeds(asked.calibration):
+        yield from session.fitted(row, run, asked.pad_id)
+
+
 def _kept(folder: Path) -> dict[str, Any] | None:
     """The entry of a candidate that is complete and unchanged; None for one that has to be made again."""
     try:
@@ -192,7 +210,7 @@ def _kept(folder: Path) -> dict[str, Any] | None:
 
 def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
     examples = asked.examples[split]
-    forward = session.forward(graph)
+    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization)
     with progress.bar(f"scoring {scheme.name} on {split}", len(examples)) as bar:
 
         def counted(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -21,3 +21,13 @@ def load(folder: Path, *, threads: int | None = None, provider: str | None = Non
         return Bundle(folder, threads, provider)
     except BundleError as error:
         raise RequestError(str(error)) from None
+
+
+def available(provider: str) -> bool:
+    """Whether the onnxruntime of this machine has the execution provider `provider`."""
+    import os
+
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return provider in onnxruntime.get_available_providers()

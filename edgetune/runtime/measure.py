@@ -94,6 +94,7 @@ class Measurement:
     peak_rss_bytes: int | None
     latency: tuple[Latency, ...]
     decode_tokens_per_s: float | None
+    placement: Mapping[str, Any] | None = None  # of an accelerator: see `worker.placement`
 
     @property
     def p50_ms(self) -> float:
@@ -190,6 +191,7 @@ def _summary(bundle: Path, turns: Sequence[dict[str, Any]]) -> Measurement:
         peak_rss_bytes=max((turn["peak_rss_bytes"] for turn in turns if turn["peak_rss_bytes"]), default=None),
         latency=tuple(_latency(shapes) for shapes in zip(*(turn["latency"] for turn in turns), strict=True)),
         decode_tokens_per_s=1000 / float(np.median(decode)) if decode else None,
+        placement=first.get("placement"),
     )
 
 

@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 SHOWN = 10  # details of one kind
 
 
-def verify(bundle: Path, on: str = runners.LOCAL, **options: Any) -> dict[str, Any]:
+def verify(bundle: Path, on: str = runners.LOCAL, provider: str | None = None, **options: Any) -> dict[str, Any]:
     """Check every file's sha256, the graph against the target, and the golden vectors in a process of their own.
 
-    The golden vectors are computed by the runner `on` (see `runners.RUNNERS`, which take `options`). Raises RequestError when
+    The golden vectors are computed by the runner `on` (see `runners.RUNNERS`, which take `options`), with `provider` in place of the
+    bundle's own. Raises RequestError when
     `bundle` is no bundle, names files outside itself or cannot be run there, GateError when a check fails.
     """
     facts = facts_of(bundle)
     _same_files(bundle, facts["sha256"])
     graph = _graph(bundle, facts)
     with runners.opened(on, **options) as host:
-        golden, where = _golden(bundle, host)
+        golden, where = _golden(bundle, host, provider)
     return {
         "schema": "edgetune.verify/1",
         "bundle": str(bundle),
@@ -108,9 +109,9 @@ def external(model: ModelProto) -> list[str]:
     return [tensor.name for tensor in model.graph.initializer if uses_external_data(tensor)]
 
 
-def _golden(bundle: Path, host: runners.Host) -> tuple[dict[str, Any], str]:
+def _golden(bundle: Path, host: runners.Host, provider: str | None) -> tuple[dict[str, Any], str]:
     """(what run.py found, where it ran)."""
-    done = host.run(bundle, ["--golden"])
+    done = host.run(bundle, ["--golden", *(["--provider", provider] if provider else [])])
     where = done.where or host.title
     if done.found is None:
         kind, what = (RequestError, "cannot be run") if done.exit_code == 2 else (GateError, f"failed (exit {done.exit_code})")
@@ -124,6 +125,14 @@ def check_golden(found: Mapping[str, Any], what: str) -> None:
     if found.get("passed") is True:
         return
     failures = found.get("failures", [])
+    placed = found.get("placement")
+    if placed and placed["share"] < placed["least"]:
+        left = [f"left to the CPU: {count} x {kind}" for kind, count in placed["left"].items()]
+        raise GateError(
+            f"{placed['provider']} takes {placed['taken']} of the {placed['nodes']} nodes of {what}; its target asks for {placed['least']:.0%}",
+            details=left[:SHOWN],
+            mend="choose a scheme or a target that this accelerator takes, or lower runtime.min_share in a profile of your own",
+        )
     raise GateError(
         f"{len(failures)} of {found.get('rows')} golden vectors of {what} differ "
         f"(largest error {found.get('max_error')}, tolerance {found.get('tolerance')})",

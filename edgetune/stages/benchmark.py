@@ -59,6 +59,9 @@ def benchmark(
     here["disturbed"] = (here["busy"] or 0) > machine.BUSY
     if here["disturbed"]:
         progress.warn(f"other programs used {here['busy']:.0%} of {here['cpu']} at the start: trust the ratios, not the times")
+    for item in measured:
+        if item.placement and item.placement["left"]:
+            progress.warn(f"{item.bundle.name}: {_partly(item.placement)}")
     scored = _read(rows)[:limit] if rows is not None else None
     return {
         "schema": SCHEMA,
@@ -92,11 +95,19 @@ def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str
         ],
         "quality": quality,
     }
+    if measured.placement:
+        entry["placement"] = dict(measured.placement)
     if decoder:
         entry["decode_tokens_per_s"] = measured.decode_tokens_per_s
     if facts["architecture"] != architecture:
         entry["note"] = f"measured on this {architecture} machine, not on {facts['target']}"
     return entry
+
+
+def _partly(placed: Mapping[str, Any]) -> str:
+    """An accelerator that leaves nodes to the CPU, in a line."""
+    left = ", ".join(f"{count} x {kind}" for kind, count in placed["left"].items())
+    return f"{placed['provider']} takes {placed['share']:.0%} of the nodes, in {placed['pieces']} pieces; on the CPU run {left}"
 
 
 def _quality(measured: Measurement, facts: Mapping[str, Any], rows: list[Mapping[str, Any]] | None) -> dict[str, Any] | None:

@@ -23,12 +23,13 @@ from edgetune.data.split import halves
 from edgetune.errors import GateError, RecipeError
 from edgetune.fit import candidates, search, sessions
 from edgetune.fit.candidates import Candidate
-from edgetune.graph import decoder, encoder
+from edgetune.graph import Plan, decoder, encoder, inputs
 from edgetune.graph import export as graphs
 from edgetune.methods.model import load_merged
-from edgetune.profile import version
+from edgetune.profile import CPU, version
 from edgetune.quant.calibration import ROWS
 from edgetune.recipe import Recipe
+from edgetune.runtime import available
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
@@ -60,14 +61,33 @@ class Choice:
 
 def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
     """Trace the merged model into `out / "model.onnx"` and prove it equal to PyTorch."""
-    family = tasks.get(recipe.task).family
-    model = load_merged(merged.path, recipe.task)
-    model.set_attn_implementation("eager")  # opset <= 22 says it without guards against NaN
-    plan = encoder.plan(model, merged.facts["max_length"]) if family == "encoder" else decoder.plan(model)
+    plan = _plan(recipe, merged)
     progress.note(f"tracing the float graph (opset {opset}, IR {ir})")
     facts = graphs.export(plan, out / "model.onnx", opset, ir)
     progress.note(f"the graph equals PyTorch to {facts['max_error']:.1g} on {facts['shapes']} shapes (exporter {facts['exporter']})")
     return {**facts, "size_bytes": (out / "model.onnx").stat().st_size, "generation": dict(plan.metadata)}
+
+
+def taken(recipe: Recipe, merged: Merged, float_graph: Graph, ids: Any, sequence: int | None, out: Path) -> dict[str, Any]:
+    """The float graph with inputs of the integer type `ids` and the shape [1, `sequence`] (None: any), proven equal to PyTorch again."""
+    facts = inputs.convert(float_graph.path / "model.onnx", out / "model.onnx", ids=ids, sequence=sequence)
+    error, shape = graphs.parity(_plan(recipe, merged), out / "model.onnx")
+    if error > graphs.TOLERANCE:
+        raise GateError(f"the graph with {ids} inputs differs from PyTorch by {error:.2g} at {shape}")
+    size = (out / "model.onnx").stat().st_size
+    return {**float_graph.facts, "inputs": facts, "max_error": error, "size_bytes": size}
+
+
+def _plan(recipe: Recipe, merged: Merged) -> Plan:
+    model = load_merged(merged.path, recipe.task)
+    model.set_attn_implementation("eager")  # opset <= 22 says it without guards against NaN
+    encodes = tasks.get(recipe.task).family == "encoder"
+    return encoder.plan(model, merged.facts["max_length"]) if encodes else decoder.plan(model)
+
+
+def longest(target: Target, merged: Merged) -> int:
+    """Tokens that the bundle reads: of the training, or fewer where the target's graph is fixed to fewer."""
+    return int(min(merged.facts["max_length"], target.runtime.sequence or math.inf))
 
 
 def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[Form], work: Path, out: Path) -> dict[str, Any]:
@@ -82,7 +102,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
     choice = (_choose if len(forms) == 1 else _search)(recipe, target, task, dataset, forms, schemes, work)
     gc.collect()
     chosen, form = choice.chosen, next(form for form in forms if form.name == choice.chosen.form)
-    labels, longest = list(form.model.facts["labels"]), form.model.facts["max_length"]
+    labels, length = list(form.model.facts["labels"]), longest(target, form.model)
     tokenizer = AutoTokenizer.from_pretrained(form.model.path)
     facts = _facts(task, choice, labels)
     sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
@@ -97,11 +117,11 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             suffix=chosen.scheme.suffix,
             merged=form.model.path,
             labels=labels,
-            max_length=longest,
+            max_length=length,
             confidence=confidence.as_facts(sure) if sure else None,
             tolerance=chosen.scheme.tolerance,
             lengths=choice.lengths,
-            golden=_golden_texts(recipe, dataset, tokenizer, longest),
+            golden=_golden_texts(recipe, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
             generation=_generation(tokenizer, form.model.path, form.graph) if task.family == "decoder" else None,
@@ -111,7 +131,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
     )
     if recipe.export.fit and is_host(target):
         facts["sessions"] = sessions.tune(out, target.session, target.cores or target.session.threads, out.parent)
-    facts["golden"] = {key: value for key, value in verify(out).items() if key != "bundle"}  # its folder moves when the stage is done
+    facts["golden"] = _verified(target, out)
     facts |= _measured(recipe, target, out)
     progress.note(
         f"{target.name}: {'' if form.name == WHOLE else f'{form.name} '}{chosen.scheme.name}, {chosen.size_bytes / MB:.1f} MB; "
@@ -182,7 +202,7 @@ def _asked(
 ) -> candidates.Asked:
     tokenizer = AutoTokenizer.from_pretrained(form.model.path)
     labels = list(form.model.facts["labels"])
-    encode = partial(task.module.encode, tokenizer=tokenizer, max_length=form.model.facts["max_length"], labels=labels)
+    encode = partial(task.module.encode, tokenizer=tokenizer, max_length=longest(target, form.model), labels=labels)
     return candidates.Asked(
         task,
         {name: encode(part).examples for name, part in rows.items()},
@@ -194,6 +214,14 @@ def _asked(
         _size(recipe, target),
         _calibration(recipe, dataset, encode) if any(quant.get(name).static for name in schemes) else (),
     )
+
+
+def _verified(target: Target, out: Path) -> dict[str, Any]:
+    """What `verify` found, on the target's provider where this machine has it, else on the CPU: the same graph, not the same hardware."""
+    provider = target.runtime.provider if available(target.runtime.provider) else CPU
+    if provider != target.runtime.provider:
+        progress.warn(f"{target.name}: {target.runtime.provider} is not here; the golden vectors are checked on {CPU}")
+    return {key: value for key, value in verify(out, provider=provider).items() if key != "bundle"}  # its folder moves afterwards
 
 
 def _calibration(recipe: Recipe, dataset: Dataset, encode: Callable[..., Encoded]) -> list[dict[str, Any]]:
@@ -275,8 +303,12 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     here = is_host(target)
     if not memory and not latency:
         return {"budgets": {}}
-    found = in_turns([out], shapes=[Shape()])[0]
     budgets: dict[str, Any] = {}
+    if not available(target.runtime.provider):
+        progress.warn(f"{target.name}: budgets are unmeasured, {target.runtime.provider} is not here; run `run.py --benchmark` there")
+        allowed = {"memory_mb": memory, "latency_ms": latency}
+        return {"budgets": {name: {"allowed": value, "measured": "unmeasured"} for name, value in allowed.items() if value}}
+    found = in_turns([out], shapes=[Shape()])[0]
     if memory:
         budgets["memory_mb"] = {"allowed": memory, "measured": (found.peak_rss_bytes or 0) / MB}
     if latency:

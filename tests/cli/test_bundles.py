@@ -102,7 +102,9 @@ def test_verify(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None
     from edgetune.runtime import verify
 
     monkeypatch.setattr(
-        verify, "verify", lambda path, on, python, limit: {"bundle": str(path), "on": on, "files": 12, "opset": 20, "passed": True}
+        verify,
+        "verify",
+        lambda path, on, provider, python, limit: {"bundle": str(path), "on": on, "files": 12, "opset": 20, "passed": True},
     )
     assert edgetune("verify", bundle, "--json").json["passed"] is True
     assert "verified" in edgetune("verify", bundle).out

@@ -77,6 +77,15 @@ def test_targets(name: str) -> None:
         assert len(set(schemes)) == len(schemes)
 
 
+def test_every_provider_says_where_to_get_it() -> None:
+    """run.py is one file and has a table of its own."""
+    from edgetune.cli.bundles import PROVIDERS as completed
+    from edgetune.profile import PROVIDERS
+    from edgetune.runtime.worker import INSTALL
+
+    assert PROVIDERS.keys() == INSTALL.keys() == set(completed)
+
+
 def test_the_profiles_of_this_version_are_there() -> None:
     cpus = {"x86_64", "x86_64-vnni", "x86_64-amx", "arm64", "arm64-i8mm", "rpi4", "rpi5"}
     systems = {"android", "android-xnnpack", "ios", "ios-coreml", "macos", "macos-coreml", "windows", "windows-directml"}

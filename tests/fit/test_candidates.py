@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 
@@ -174,8 +175,8 @@ def test_int8_is_scored_as_an_app_runs_it(graph: Path, asked: Asked, tmp_path: P
     sizes: dict[str, set[int]] = {}
     original = session.forward
 
-    def watched(path: Path) -> Any:
-        forward = original(path)
+    def watched(path: Path, *options: Any) -> Any:
+        forward = original(path, *options)
 
         def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             sizes.setdefault(path.parent.name.partition("-")[2], set()).add(len(ids))
@@ -197,3 +198,22 @@ def test_the_row_of_the_report(graph: Path, asked: Asked, tmp_path: Path) -> Non
     assert facts["bound"] >= facts["drop"]
     assert facts["passed"] is True and facts["weight_bits"] == 8
     json.dumps(facts)
+
+
+def test_types_that_a_target_keeps_in_float_stay_so(graph: Path, tmp_path: Path, asked: Asked) -> None:
+    device = asked.target.model_copy(update={"quantization": asked.target.quantization.model_copy(update={"float_ops": ("Gather",)})})
+    made = {}
+    for name, own in (("all", asked.target), ("kept", device)):
+        choose(graph, ["int8-dynamic-per-channel"], dataclasses.replace(asked, target=own, allowed=1.0), tmp_path)
+        made[name] = {path.name for path in tmp_path.iterdir() if "int8" in path.name}
+    (new,) = made["kept"] - made["all"]
+    kept, every = (onnx.load(tmp_path / folder / "model.onnx") for folder in (new, *made["all"]))
+    largest = [max(tensor.ByteSize() for tensor in model.graph.initializer) for model in (kept, every)]
+    assert largest[0] > 3 * largest[1], "the embedding is in float again"
+
+
+def test_another_level_of_optimisation_has_scores_of_its_own(graph: Path, tmp_path: Path, asked: Asked) -> None:
+    level = asked.target.session.model_copy(update={"optimization": "disabled"})
+    for own in (asked.target, asked.target.model_copy(update={"session": level})):
+        choose(graph, ["fp32"], dataclasses.replace(asked, target=own), tmp_path)
+    assert {path.name.partition("-")[2] for path in tmp_path.iterdir()} == {"fp32", "fp32-disabled"}

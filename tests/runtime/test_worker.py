@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from edgetune.runtime import worker
-from edgetune.runtime.worker import Bundle, BundleError, sampler
+from edgetune.runtime.worker import Bundle, BundleError, placement, sampler
 
 ALLOWED = {"onnxruntime", "tokenizers", "numpy"}
 SOURCE = Path(worker.__file__).read_text("utf-8")
@@ -190,6 +190,13 @@ def test_what_cannot_be_run_is_refused(classifier, tmp_path, facts, message):
         Bundle(changed(classifier, tmp_path, **facts))
 
 
+def test_a_provider_that_is_not_here_says_where_to_get_it(classifier):
+    with pytest.raises(BundleError, match=r"it has: .*CPUExecutionProvider.*\); pip install onnxruntime-qnn$"):
+        Bundle(classifier, provider="QNNExecutionProvider")
+    with pytest.raises(BundleError, match="known are CPUExecutionProvider, CUDAExecutionProvider"):
+        Bundle(classifier, provider="NoSuchProvider")
+
+
 def test_a_provider_that_takes_no_part_of_the_model_is_refused(classifier):
     """onnxruntime puts such a provider first in the session's list, and runs everything on the CPU."""
     import onnxruntime as ort
@@ -197,8 +204,104 @@ def test_a_provider_that_takes_no_part_of_the_model_is_refused(classifier):
     idle = "AzureExecutionProvider"
     if idle not in ort.get_available_providers():
         pytest.skip(f"this onnxruntime has no {idle}")
-    with pytest.raises(BundleError, match="every part of the model ran on CPUExecutionProvider"):
+    with pytest.raises(BundleError, match=r"Azure\w+ takes no part of this model: all of its \d+ nodes would run on CPUExecutionProvider"):
         Bundle(classifier, provider=idle)
+    done = run_py(classifier, "--benchmark", "--provider", idle)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_the_placement_is_what_onnxruntime_did(classifier, monkeypatch, old):
+    """Both ways of finding out, on the provider that is everywhere; the nodes of the old way are those that are left after fusion."""
+    if old:
+        name = "get_provider_graph_assignment_info"
+        monkeypatch.delattr(next(kind for kind in worker.ort.InferenceSession.__mro__ if name in vars(kind)), name)
+    bundle = Bundle(classifier)
+    assert bundle.placement is None, "nothing to find out"
+    monkeypatch.setattr(worker, "CPU", "other")  # so that the CPU counts as an accelerator
+    placed = Bundle(classifier).placement
+    assert placed["taken"] == placed["nodes"] > 10
+    assert (placed["provider"], placed["share"], placed["left"], placed["least"]) == ("CPUExecutionProvider", 1.0, {}, 0.0)
+
+
+def test_a_part_that_is_left_to_the_cpu_is_counted():
+    parts = [("X", ["MatMul", "Add"]), ("CPU", ["Gather"]), ("X", ["Softmax"]), ("CPU", ["Gather"]), ("CPU", ["Cast"])]
+    assert placement("X", parts) == {
+        **{"provider": "X", "nodes": 6, "taken": 3, "share": 0.5, "pieces": 2, "left": {"Gather": 2, "Cast": 1}},
+    }
+    with pytest.raises(BundleError, match="X takes no part of this model: all of its 1 nodes"):
+        placement("X", parts[-1:])
+
+
+def test_an_accelerator_must_take_what_the_target_asks_for(classifier, tmp_path, monkeypatch):
+    parts = [("CPUExecutionProvider", ["MatMul"] * 8), ("other", ["Gather", "Gather"])]
+    monkeypatch.setattr(worker, "CPU", "other")
+    monkeypatch.setattr(worker, "placement", lambda provider, _: placement(provider, parts))
+    enough, less = (worker.golden(Bundle(changed(classifier, tmp_path / str(i), min_share=share))) for i, share in enumerate((0.8, 0.81)))
+    assert (enough["passed"], less["passed"]) == (True, False)
+    assert (less["failures"], less["placement"]["share"], less["placement"]["least"]) == ([], 0.8, 0.81)
+
+
+def test_the_session_is_as_the_target_asks(classifier, tmp_path, monkeypatch):
+    """What onnxruntime is told, and that it is told so on the command line too."""
+    seen = {}
+    original = worker.ort.InferenceSession
+
+    def watched(path, options, providers):
+        keys = ("session.intra_op.allow_spinning", "session.disable_prepacking")
+        level = options.graph_optimization_level.name
+        seen.update(
+            {"threads": options.intra_op_num_threads, "arena": options.enable_cpu_mem_arena, "level": level, "providers": providers}
+        )
+        seen.update({key: options.get_session_config_entry(key) for key in keys})
+        return original(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(worker.ort, "InferenceSession", watched)
+    told = {"threads": 2, "spinning": False, "optimization": "basic", "arena": False, "prepacking": False}
+    copy = changed(classifier, tmp_path, session=told, provider_options={"some": "option"})
+    Bundle(copy)
+    off = {"session.intra_op.allow_spinning": "0", "session.disable_prepacking": "1"}
+    own = [("CPUExecutionProvider", {"some": "option"})]
+    assert seen == {"threads": 2, "arena": False, "level": "ORT_ENABLE_BASIC", "providers": own, **off}
+    Bundle(copy, threads=1)
+    assert seen["threads"] == 1
+    Bundle(classifier)
+    on = {"session.intra_op.allow_spinning": "1", "session.disable_prepacking": "0"}
+    assert seen == {"threads": 1, "arena": True, "level": "ORT_ENABLE_ALL", "providers": [("CPUExecutionProvider", {})], **on}
+
+
+@pytest.fixture(scope="module")
+def fixed(encoder_model, specs, tmp_path_factory):
+    """The bundle of the classifier for a device that takes 24 tokens at a time, in 32 bits."""
+    from edgetune.bundle.write import write
+    from edgetune.graph import inputs
+
+    folder = tmp_path_factory.mktemp("fixed")
+    inputs.convert(encoder_model[1], folder / "model.onnx", ids="int32", sequence=24)
+    write(specs[0](encoder_model[0], folder / "model.onnx", max_length=24), folder / "bundle")
+    return folder / "bundle"
+
+
+def test_a_graph_of_fixed_shapes_answers_as_one_of_any(fixed, classifier):
+    short, long = "turn on the light", "turn on all of the lights " * 9
+    here, there = Bundle(fixed), Bundle(classifier)
+    assert (here.sequence, there.sequence) == (24, 0)
+    assert {item.type for item in here.inputs.values()} == {"tensor(int32)"}
+    rows = [here.encode(text)[0] for text in (short, "x", long)]
+    np.testing.assert_allclose(here.logits(rows), np.concatenate([there.logits([row]) for row in rows]), atol=1e-4)
+    assert [answer["cut"] for answer in here.predict([short, long])] == [False, True]
+    with pytest.raises(BundleError, match="a text has 25 tokens; this model takes 24"):
+        here.logits([[5] * 25])
+
+
+def test_golden_and_benchmark_of_fixed_shapes(fixed):
+    done = run_py(fixed, "--golden")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["passed"], found["provider"], found["placement"]) == (0, True, "CPUExecutionProvider", None)
+    assert found["rows"] >= 100
+    assert found["max_error"] < 1e-5
+    found = json.loads(run_py(fixed, "--benchmark", "--runs", "3", "--batch", "2", "--sequence", "5,100").stdout)
+    assert [item["sequence"] for item in found["latency"]] == [5, 24]
 
 
 def test_damaged_files_are_one_clear_line(classifier, tmp_path):
