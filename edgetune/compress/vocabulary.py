@@ -103,7 +103,7 @@ def select(source: Path, definition: Mapping[str, Any], texts: Sequence[str], si
             details=[
                 f"{len(special):,} special, {len(used - special):,} in the texts, {len(spelling - used - special):,} to spell other words"
             ],
-            mend=f"ask for {len(kept)} entries or more",
+            mend=f"--set compress.vocabulary={len(kept)}, or more",
         )
     frequency: set[int] = set()
     for entry in found.frequent:
