@@ -78,7 +78,7 @@ def _python(cpu: Emulator) -> tuple[Sequence[str], Sequence[str] | None, dict[st
 
 def _shortened(bundle: Path, copy: Path, most: int) -> tuple[Path, int, int]:
     """(a copy of `bundle` with `most` of its golden rows, evenly over those of at most LONGEST tokens; how many; of how many)."""
-    shutil.copytree(bundle, copy, copy_function=os.symlink)
+    shutil.copytree(bundle.resolve(), copy, copy_function=os.symlink)  # links to a path that holds anywhere
     lines = (bundle / "golden.jsonl").read_text("utf-8").splitlines()
     length: dict[str, Any] = {line: len(json.loads(line)["input_ids"]) for line in lines}
     short = [line for line in lines if length[line] <= LONGEST] or sorted(lines, key=length.__getitem__)[:1]

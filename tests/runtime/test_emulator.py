@@ -94,8 +94,10 @@ def test_an_older_x86(of) -> None:
     assert found["golden"]["passed"] is True
 
 
-def test_the_rows_are_short_and_spread(classifier: Path, tmp_path: Path) -> None:
-    copy, rows, every = emulator._shortened(classifier, tmp_path / "short", 10)
+def test_the_rows_are_short_and_spread(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(classifier.parent)
+    copy, rows, every = emulator._shortened(Path(classifier.name), tmp_path / "short", 10)
+    assert (copy / "edgetune.json").read_text() == (classifier / "edgetune.json").read_text()
     kept = (copy / "golden.jsonl").read_text().splitlines()
     original = (classifier / "golden.jsonl").read_text().splitlines()
     assert (rows, every, len(kept)) == (10, 110, 10)
