@@ -12,6 +12,7 @@ import typer
 from edgetune.cli.options import complete
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle", show_default=False)]
+REAL = "real"  # lengths of real texts
 NO_LABEL = "(no label)"  # the model is too unsure
 On = Annotated[
     str,
@@ -42,13 +43,25 @@ def benchmark(
     bundles: Annotated[
         list[Path], typer.Argument(metavar="BUNDLE...", help="folders of bundles; they are measured in turns", show_default=False)
     ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH", help="also another bundle, an .onnx file, or a Hugging Face directory (in PyTorch); repeat", show_default=False
+        ),
+    ] = None,
     provider: Provider = None,
-    threads: Threads = None,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="turns that each bundle gets")] = 3,
+    batch: Annotated[str, typer.Option(metavar="LIST", help="texts a pass, such as 1,8")] = "1",
+    sequence: Annotated[str, typer.Option(metavar="LIST", help="tokens a text; real: lengths of real texts")] = "real,16,128",
+    threads: Annotated[
+        str | None, typer.Option(metavar="LIST", help="threads of onnxruntime, such as 1,2 (none: the bundle's own)", show_default=False)
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="turns that each bundle gets")] = 5,
     rows: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="rows (.jsonl) to score on, such as RUN/data/test.jsonl; none: the score at export", show_default=False
+            metavar="FILE",
+            help="rows (.jsonl) to score on and to take real lengths from, such as RUN/data/test.jsonl; none: those of the export",
+            show_default=False,
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="score on the first N rows only", show_default=False)] = None,
@@ -63,23 +76,39 @@ def benchmark(
         Path | None, typer.Option("--import", metavar="FILE", help="the result.json that a kit wrote on its device", show_default=False)
     ] = None,
 ) -> None:
-    """Each bundle runs in a process of its own, and they take turns, so that a busy moment hits all of them."""
+    """Each bundle runs in a process of its own, and they take turns, so that a busy moment hits all of them.
+
+    --batch, --sequence and --threads span a grid; ratios are to the first bundle.
+    """
     from edgetune.cli import report
     from edgetune.cli.output import out
     from edgetune.errors import RequestError
+    from edgetune.runtime.measure import Shape, commands
     from edgetune.stages.benchmark import benchmark as measure
 
     for bundle in bundles:
         _is_bundle(bundle)
+    counts = _numbers("--threads", threads) if threads else None
+    lengths = [None if part == REAL else _number("--sequence", part) for part in _parts(sequence)]
+    shapes = [Shape(texts, tokens) for texts in _numbers("--batch", batch) for tokens in lengths]
     if kit is not None:
-        _write_kit(
-            kit, bundles, rounds, threads, provider, given={"--on": on != "local", "--import": result, "--rows": rows, "--html": html}
-        )
+        given = {"--on": on != "local", "--import": result, "--rows": rows, "--html": html, "--against": against}
+        _write_kit(kit, bundles, rounds, commands(shapes, threads=_one(counts), provider=provider), provider, given)
         return
     if result is not None and (on != "local" or threads or provider):
         raise RequestError("--import reads what was measured elsewhere, and takes no --on, --threads or --provider")
     measured = measure(
-        bundles, rounds=rounds, threads=threads, provider=provider, rows=rows, limit=limit, on=on, python=python, result=result
+        bundles,
+        against=against or (),
+        rounds=rounds,
+        threads=counts,
+        provider=provider,
+        shapes=shapes,
+        rows=rows,
+        limit=limit,
+        on=on,
+        python=python,
+        result=result,
     )
     if html is not None:
         from edgetune.report.page import benchmark_html
@@ -150,17 +179,44 @@ def verify(
     out.hint(f"edgetune benchmark {bundle}")
 
 
-def _write_kit(folder: Path, bundles: list[Path], rounds: int, threads: int | None, provider: str | None, given: dict[str, Any]) -> None:
+def _write_kit(
+    folder: Path, bundles: list[Path], rounds: int, commands: list[list[str]], provider: str | None, given: dict[str, Any]
+) -> None:
     from edgetune.cli.output import out
     from edgetune.errors import RequestError
     from edgetune.runtime import kit
-    from edgetune.runtime.measure import commands
 
     if foreign := [name for name, value in given.items() if value]:
         raise RequestError(f"--kit only writes a folder, and takes no {foreign[0]}", mend="give it when the result is back: --import FILE")
-    kit.write(folder, bundles, kit.plan(rounds, commands(threads=threads, provider=provider), provider))
+    kit.write(folder, bundles, kit.plan(rounds, commands, provider))
     out.result({"kit": str(folder)}, f"{folder}: copy it to the device and follow its README.md", quiet=[str(folder)])
     out.hint(f"edgetune benchmark {' '.join(map(str, bundles))} --import result.json", why="when the result is back")
+
+
+def _parts(text: str) -> list[str]:
+    """The items of a list, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    return [_number(flag, part) for part in _parts(text)]
+
+
+def _number(flag: str, part: str) -> int:
+    from edgetune.errors import RequestError
+
+    if not part.isdecimal() or int(part) < 1:
+        expected = "numbers from 1 on, or real" if flag == "--sequence" else "numbers from 1 on"
+        raise RequestError(f'{flag} takes {expected}, separated by commas; "{part}" is not', mend=f"{flag} 1,8")
+    return int(part)
+
+
+def _one(counts: list[int] | None) -> int | None:
+    from edgetune.errors import RequestError
+
+    if counts and len(counts) > 1:
+        raise RequestError("a kit measures with one number of threads", mend="--threads 1")
+    return counts[0] if counts else None
 
 
 def _is_bundle(folder: Path) -> None:

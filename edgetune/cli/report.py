@@ -120,57 +120,63 @@ def _searched(name: str, found: Report) -> Table:
 
 
 def benchmarked(measured: Report) -> Iterable[Table | str]:
-    """`edgetune.benchmark/1` as a table: one line a bundle, batch and length."""
-    rows: list[tuple[Any, ...]] = []
-    notes = []
-    for bundle in measured.get("bundles", ()):
-        quality = bundle.get("quality") or {}
-        about = (
-            bundle["target"],
-            bundle["scheme"],
-            size(bundle["size_bytes"]),
-            number(quality.get("value")),
-            size(bundle["peak_rss_bytes"]),
-            number(bundle["load_ms"], 0),
-        )
-        for index, latency in enumerate(bundle["latency"]):
-            low, high = latency["ci95_ms"]
-            shape = f"{latency['batch']} x {latency['sequence']}{' (real)' if latency.get('lengths') == 'real' else ''}"
-            times = (
-                number(latency["p50_ms"], 2),
-                f"{low:.2f} .. {high:.2f}",
-                number(latency["p95_ms"], 2),
-                number(latency["p99_ms"], 2),
-                latency["runs"],
-            )
-            rows.append((*(about if index == 0 else [""] * len(about)), shape, *times))
-        if bundle.get("decode_tokens_per_s"):
-            notes.append(f"{bundle['target']}: writes {bundle['decode_tokens_per_s']:.0f} tokens a second")
-        if bundle.get("note"):
-            notes.append(f"{bundle['target']}: {bundle['note']}")
-    if not rows:
+    """`edgetune.benchmark/1` as two tables: one line a bundle, and one line a bundle, batch and length."""
+    from edgetune.report.formats import entries
+
+    named = entries(measured.get("bundles", ()))
+    if not named:
         return
-    columns = (
-        "target",
-        "scheme",
-        "size",
-        "quality",
-        "memory",
-        "load ms",
-        "batch x tokens",
-        "p50 ms",
-        "95 % interval",
-        "p95 ms",
-        "p99 ms",
-        "runs",
-    )
-    yield table(rows, *columns, title="benchmark", right=columns[2:])
-    first = measured["bundles"][0]
-    here = measured.get("machine") or {}
-    yield f"{machine(here)}, {first['provider']}, {first['threads']} thread(s); p50 is the median" + (
-        ", the machine was busy" if here.get("disturbed") else ""
-    )
+    costs, times, notes = [], [], []
+    for name, bundle in named.items():
+        quality = bundle.get("quality") or {}
+        difference = quality.get("difference") or {}
+        costs.append(
+            (
+                name,
+                bundle["scheme"],
+                size(bundle["size_bytes"]),
+                size(bundle.get("download_bytes")),
+                size(bundle["peak_rss_bytes"]),
+                number(bundle["load_ms"], 0),
+                number(bundle.get("cold_start_ms"), 0),
+                number(quality.get("value")),
+                f"{difference['value']:+.4f} ({span(difference['ci95'], '+.4f')})" if difference else "-",
+            )
+        )
+        for latency in bundle["latency"]:
+            ratio = latency.get("ratio")
+            times.append(
+                (
+                    name,
+                    f"{latency['batch']} x {latency['sequence']}{' (real)' if latency.get('lengths') == 'real' else ''}",
+                    number(latency["p50_ms"], 2),
+                    span(latency["ci95_ms"], ".2f"),
+                    number(latency["p95_ms"], 2),
+                    number(latency["p99_ms"], 2),
+                    latency["runs"],
+                    number(latency.get("text_p50_ms"), 2),
+                    f"{ratio['value']:.2f} ({span(ratio['ci95'], '.2f')})" if ratio else "-",
+                )
+            )
+        if bundle.get("decode_tokens_per_s"):
+            notes.append(f"{name}: writes {bundle['decode_tokens_per_s']:.0f} tokens a second")
+        if bundle.get("note"):
+            notes.append(f"{name}: {bundle['note']}")
+        if not all(latency.get("steady", True) for latency in bundle["latency"]):
+            notes.append(f"{name}: still became faster when its warm-up was over")
+    columns = ("bundle", "scheme", "size", "download", "memory", "load ms", "cold start ms", "quality", "to the first")
+    yield table(costs, *columns, title="benchmark", right=columns[2:])
+    columns = ("bundle", "batch x tokens", "p50 ms", "95 % interval", "p95 ms", "p99 ms", "runs", "from text ms", "ratio to the first")
+    yield table(times, *columns, title="latency", right=columns[1:])
+    first, here = measured["bundles"][0], measured.get("machine") or {}
+    disturbed = "; the machine was disturbed: trust the ratios, not the times" if here.get("disturbed") else ""
+    yield f"{machine(here)}, {first['provider']}, {first['threads']} thread(s); p50 is the median{disturbed}"
     yield from notes
+
+
+def span(bounds: Iterable[float], form: str) -> str:
+    """[0.1, 0.2] -> '0.10 .. 0.20'."""
+    return " .. ".join(format(bound, form) for bound in bounds)
 
 
 def machine(facts: Report) -> str:

@@ -38,6 +38,19 @@ def milliseconds(value: float) -> str:
     return f"{value:.{min(3, max(0, places))}f}"
 
 
+def entries(bundles: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """What was measured, by the shortest names that differ: the target, else the path; with the threads where they differ."""
+    targets = {(bundle["target"], bundle["path"]) for bundle in bundles}
+    twice = {name for name, _ in targets if sum(name == other for other, _ in targets) > 1}
+    grid = len({bundle["threads"] for bundle in bundles}) > 1
+    found: dict[str, Mapping[str, Any]] = {}
+    for bundle in bundles:
+        name = bundle["path"] if bundle["target"] in twice else bundle["target"]
+        name += f", {bundle['threads']} thread{'' if bundle['threads'] == 1 else 's'}" if grid else ""
+        found[name if name not in found else f"{name} ({len(found) + 1})"] = bundle
+    return found
+
+
 def _tag(value: Any, text: str) -> Markup:
     return Markup('<data value="{}">{}</data>').format(value, text)
 
@@ -84,6 +97,14 @@ def span_ms(bounds: Any) -> str:
     return NONE if _absent(bounds) else Markup(" to ").join(_tag(bound, milliseconds(bound)) for bound in bounds)
 
 
+def times(ratio: Any) -> str:
+    """A ratio and its interval: "0.25 (0.24 to 0.27)"."""
+    if _absent(ratio):
+        return NONE
+    low, high = ratio["ci95"]
+    return Markup("{} ({} to {})").format(*(_tag(value, f"{value:.2f}") for value in (ratio["value"], low, high)))
+
+
 def number(value: Any) -> str:
     """Three significant digits of a float; whole numbers and words as they are."""
     if _absent(value) or isinstance(value, str):
@@ -109,10 +130,12 @@ def setting(value: Any) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "words": words,
+    "entries": entries,
     "score": score,
     "interval": interval,
     "change": change,
     "span_ms": span_ms,
+    "times": times,
     "many": many,
     "setting": setting,
     "count": _plain(lambda value: f"{value:,}"),

@@ -16,7 +16,7 @@ from jinja2 import ChainableUndefined, Environment, FunctionLoader
 from markupsafe import Markup
 
 from edgetune import tasks
-from edgetune.report import formats, plots
+from edgetune.report import formats, plots, rivals
 
 Facts = Mapping[str, Any]
 MOST_ROWS = 50  # row numbers that are written out for one reason
@@ -60,7 +60,7 @@ def html(report: Facts) -> str:
             "result": _drawn(plots.bars(_results(report, task), task.metric, task.higher_is_better)),
             "tradeoff": _drawn(plots.tradeoff(_points(targets), task.metric)),
             "pareto": _drawn(plots.pareto(_searched(targets))),
-            "latency": _drawn(plots.latency(measured.get("bundles", ()))),
+            **_measured(measured.get("bundles", ())),
         },
     )
 
@@ -72,8 +72,15 @@ def benchmark_html(result: Facts) -> str:
         "benchmark.html.j2",
         report={"benchmark": result},
         digits=2 if rows >= FINE else 1,
-        plots={"latency": _drawn(plots.latency(result["bundles"]))},
+        plots=_measured(result["bundles"]),
     )
+
+
+def _measured(bundles: Sequence[Facts]) -> dict[str, Markup]:
+    """The plots of a benchmark."""
+    named = formats.entries(bundles)
+    drawn = {"latency": rivals.latency, "distribution": rivals.distribution, "sizes": rivals.sizes, "labels": rivals.labels}
+    return {name: _drawn(draw(named)) for name, draw in drawn.items()}
 
 
 def _render(template: str, **view: Any) -> str:

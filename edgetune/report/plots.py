@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from edgetune.report.formats import is_fraction, milliseconds, words
+from edgetune.report.formats import is_fraction, words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,8 +88,8 @@ def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
         upper.plot(epochs, [entry[loss] for entry in history], color=ACCENT, marker="s", markersize=3, label=f"validation {words(loss)}")
         upper.set_title("loss (nats)")
         upper.legend(fontsize=8.5)
-        lower.plot(epochs, [_shown(entry[metric], metric) for entry in history], color=ACCENT, marker="s", markersize=3)
-        lower.set_title(f"validation {_unit(metric)}")
+        lower.plot(epochs, [shown(entry[metric], metric) for entry in history], color=ACCENT, marker="s", markersize=3)
+        lower.set_title(f"validation {unit(metric)}")
         lower.set_xlabel("epoch")
         lower.xaxis.get_major_locator().set_params(integer=True)
 
@@ -98,26 +98,26 @@ def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
         f"From epoch 1 to {last['epoch']}: training loss {history[0]['train_loss']:.3g} to {last['train_loss']:.3g}, validation "
         + ", ".join(f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((loss, metric)))
     )
-    return _svg("curves", f"Loss and validation {words(metric)} by epoch", told, 3.9, draw)
+    return svg("curves", f"Loss and validation {words(metric)} by epoch", told, 3.9, draw)
 
 
 def bars(results: Sequence[tuple[str, float]], metric: str, higher_is_better: bool) -> str:
     """`metric` on test, one bar a name; empty with fewer than two."""
     if len(results) < 2:
         return ""
-    names, values = [name for name, _ in results], [_shown(value, metric) for _, value in results]
+    names, values = [name for name, _ in results], [shown(value, metric) for _, value in results]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         colours = [ACCENT if name == "adapted" or name.startswith("bundle ") else MUTED for name in names]
         drawn = axes.barh(range(len(names)), values, color=colours, height=0.62)
-        axes.bar_label(drawn, [_number(value, metric) for value in values], padding=3, fontsize=8.5, color=INK)
-        _rows(axes, names)
-        axes.set_title(f"test {_unit(metric)}, {'higher' if higher_is_better else 'lower'} is better")
+        axes.bar_label(drawn, [numeral(value, metric) for value in values], padding=3, fontsize=8.5, color=INK)
+        rows(axes, names)
+        axes.set_title(f"test {unit(metric)}, {'higher' if higher_is_better else 'lower'} is better")
         axes.set_xlim(0, max(values) * 1.16 or 1)
 
-    told = "; ".join(f"{name}: {_number(value, metric)}" for name, value in zip(names, values, strict=True))
-    return _svg("result", f"Test {words(metric)} beside the baselines", told, 0.9 + 0.3 * len(names), draw)
+    told = "; ".join(f"{name}: {numeral(value, metric)}" for name, value in zip(names, values, strict=True))
+    return svg("result", f"Test {words(metric)} beside the baselines", told, 0.9 + 0.3 * len(names), draw)
 
 
 def tradeoff(points: Sequence[Point], metric: str) -> str:
@@ -130,24 +130,24 @@ def tradeoff(points: Sequence[Point], metric: str) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for letter, point in zip(letters, ordered, strict=True):
-            at = point.size_mb, _shown(point.quality, metric)
+            at = point.size_mb, shown(point.quality, metric)
             axes.plot(
                 *at,
                 "o",
                 color=ACCENT,
                 markersize=8,
                 fillstyle="full" if point.shipped else "none",
-                label=f"{letter}  {_short(_caption(point), LONGEST[1])}",
+                label=f"{letter}  {short(_caption(point), LONGEST[1])}",
             )
             axes.annotate(letter, at, xytext=(6, 5), textcoords="offset points")
         axes.set_xlim(0, max(point.size_mb for point in ordered) * 1.12)
         axes.margins(y=0.2)
         axes.set_xlabel("size (MB)")
-        axes.set_title(f"validation {_unit(metric)} against size; filled: ships")
+        axes.set_title(f"validation {unit(metric)} against size; filled: ships")
         axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), handlelength=0, handletextpad=0, markerscale=0, fontsize=8.5)
 
-    told = "; ".join(f"{_caption(p)}: {p.size_mb:.1f} MB, {_number(_shown(p.quality, metric), metric)}" for p in ordered)
-    return _svg("tradeoff", f"Size of each candidate against its {words(metric)} on validation", told, 2.9 + 0.2 * len(ordered), draw)
+    told = "; ".join(f"{_caption(p)}: {p.size_mb:.1f} MB, {numeral(shown(p.quality, metric), metric)}" for p in ordered)
+    return svg("tradeoff", f"Size of each candidate against its {words(metric)} on validation", told, 2.9 + 0.2 * len(ordered), draw)
 
 
 def pareto(found: Sequence[Searched]) -> str:
@@ -182,54 +182,17 @@ def pareto(found: Sequence[Searched]) -> str:
         axes.set_title("median ms a pass against size; filled: ships, cross: refused")
 
     told = "; ".join(f"{one.name}: {one.size_mb:.1f} MB, {one.p50_ms:.2f} ms, KL {one.kl:.3f}" for one in ordered)
-    return _svg("pareto", "Time and size of every candidate of the search", told, 3.6, draw)
+    return svg("pareto", "Time and size of every candidate of the search", told, 3.6, draw)
 
 
-def latency(bundles: Sequence[Mapping[str, Any]]) -> str:
-    """One panel a shape, one bar a bundle: the median with its 95 % interval, and p95 and p99 as ticks. Empty without a latency."""
-    shapes: dict[tuple[int, str], list[tuple[str, Mapping[str, Any]]]] = {}
-    for bundle in bundles:
-        for item in bundle.get("latency", ()):
-            tokens = "real lengths" if item.get("lengths") == "real" else f"{item['sequence']} tokens"
-            shapes.setdefault((item["batch"], tokens), []).append((f"{bundle['target']} {bundle['scheme']}", item))
-    if not shapes:
-        return ""
-    heights = [len(items) + 1.6 for items in shapes.values()]
-
-    def draw(figure: Figure) -> None:
-        panels = figure.subplots(len(shapes), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for axes, ((batch, tokens), items) in zip(panels, shapes.items(), strict=True):
-            _panel(axes, items)
-            axes.set_title(f"batch {batch}, {tokens}: ms a pass")
-
-    told = "; ".join(
-        f"batch {batch}, {tokens}, {name}: median {milliseconds(item['p50_ms'])} ms, p95 {milliseconds(item['p95_ms'])} ms"
-        for (batch, tokens), items in shapes.items()
-        for name, item in items
-    )
-    return _svg("latency", "Latency of each bundle by batch and length", told, 0.27 * sum(heights), draw)
-
-
-def _panel(axes: Axes, items: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    for row, (_, item) in enumerate(items):
-        middle = item["p50_ms"]
-        low, high = item["ci95_ms"]
-        axes.barh(row, middle, color=ACCENT, height=0.5)
-        axes.plot([middle, item["p99_ms"]], [row, row], color=MUTED, linewidth=0.8)
-        axes.plot([low, high], [row, row], color=INK, linewidth=2.2)
-        axes.plot([item["p95_ms"], item["p99_ms"]], [row, row], "|", color=MUTED, markersize=7)
-    _rows(axes, [name for name, _ in items])
-    axes.set_xlim(left=0)
-
-
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [_short(name, LONGEST[0]) for name in names], color=INK)
+def rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), [short(name, LONGEST[0]) for name in names], color=INK)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
 
 
-def _short(name: str, longest: int) -> str:
+def short(name: str, longest: int) -> str:
     return name if len(name) <= longest else f"{name[: longest - 3]}..."
 
 
@@ -237,19 +200,19 @@ def _caption(point: Point) -> str:
     return f"{point.scheme}: {', '.join(point.shipped)}" if point.shipped else f"{point.scheme}: not shipped"
 
 
-def _shown(value: float, metric: str) -> float:
+def shown(value: float, metric: str) -> float:
     return value * 100 if is_fraction(metric) else value
 
 
-def _unit(metric: str) -> str:
+def unit(metric: str) -> str:
     return f"{words(metric)} (%)" if is_fraction(metric) else words(metric)
 
 
-def _number(shown: float, metric: str) -> str:
+def numeral(shown: float, metric: str) -> str:
     return f"{shown:.1f} %" if is_fraction(metric) else f"{shown:.4g}"
 
 
-def _svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure], None]) -> str:
+def svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure], None]) -> str:
     """What `draw` puts on a figure of WIDTH x `height` inches, as an `<svg>` with `title` and `told` for those who do not see it."""
     from io import StringIO
 
@@ -267,16 +230,16 @@ def _svg(name: str, title: str, told: str, height: float, draw: Callable[[Figure
     return _inline(drawn.getvalue(), name, title, told)
 
 
-def _inline(svg: str, name: str, title: str, told: str) -> str:
+def _inline(drawn: str, name: str, title: str, told: str) -> str:
     """A stand-alone SVG as part of a page: no prologue, namespaces or fixed size; ids unique in the page; colours as variables."""
-    svg = svg[svg.index("<svg") :]
-    size = re.search(r'viewBox="[^"]*"', svg)
+    drawn = drawn[drawn.index("<svg") :]
+    size = re.search(r'viewBox="[^"]*"', drawn)
     assert size is not None
     head = (
         f'<svg {size.group()} role="img" aria-labelledby="{name}-title {name}-told">'
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-told">{escape(told)}</desc>'
     )
-    body = svg[svg.index(">") + 1 :].strip()
+    body = drawn[drawn.index(">") + 1 :].strip()
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, flags=re.DOTALL)  # it would rule the whole page
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r' id="[^"]*_\d+"', "", body)  # names of groups, the same in every plot; what is referred to has a hash

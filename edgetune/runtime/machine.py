@@ -32,7 +32,7 @@ def fingerprint() -> dict[str, Any]:
         "python": platform.python_version(),
         "onnxruntime": _onnxruntime(),
         "load_before": load(),
-        "busy": psutil.cpu_percent(interval=0.3) / 100,
+        "busy": busy(),
     }
 
 
@@ -45,6 +45,11 @@ def elsewhere(found: Mapping[str, Any], onnxruntime: str | None) -> dict[str, An
 def architecture() -> str:
     """As target profiles spell it: x86_64, aarch64."""
     return target.architecture()
+
+
+def busy() -> float:
+    """Share of all cores in use over the next 0.3 s."""
+    return psutil.cpu_percent(interval=0.3) / 100
 
 
 def load() -> float | None:

@@ -54,8 +54,13 @@ def run(
     """`python run.py ARGUMENTS` of `bundle`, in a fresh process; `packages` are the folders that hold ALLOWED (None: as here)."""
     folders = packages or [*dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, ALLOWED) if spec and spec.origin)]
     command = [*python, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(ALLOWED), ",".join(folders)]
+    return start([*command, str(bundle.resolve() / "run.py"), *arguments], environment)
+
+
+def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
+    """`command` in a fresh process, with nothing to read."""
     done = subprocess.run(
-        [*command, str(bundle.resolve() / "run.py"), *arguments],
+        command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from edgetune import progress, tasks
+from edgetune import progress
+from edgetune.data.columns import question
 from edgetune.errors import DataError, RequestError
-from edgetune.runtime import kit, load, machine, runners
-from edgetune.runtime.measure import SHAPES, Measurement, Shape, commands, in_turns
-from edgetune.runtime.verify import facts_of
-from edgetune.tasks import Scores, Task
+from edgetune.runtime import contestants, intervals, kit, machine, quality, runners
+from edgetune.runtime.contestants import Contestant
+from edgetune.runtime.measure import RUNS, SHAPES, Measurement, Shape, commands, in_turns
+from edgetune.tasks import Scores
 
 SCHEMA = "edgetune.benchmark/1"
-RESAMPLES = 1000
+ROUNDS = 5
+UNSTEADY = 0.3  # spread of the medians of turns from which a measurement counts as disturbed
 Rows = Iterable[Mapping[str, Any]]
 
 
 def benchmark(
     bundles: Sequence[Path],
     *,
-    rounds: int = 3,
-    threads: int | None = None,
+    against: Sequence[Path] = (),
+    rounds: int = ROUNDS,
+    threads: int | Sequence[int] | None = None,
     provider: str | None = None,
     shapes: Sequence[Shape] = SHAPES,
     rows: Path | Callable[[], Rows] | None = None,
@@ -36,54 +41,74 @@ def benchmark(
 ) -> dict[str, Any]:
     """Measure `bundles` in turns, in fresh processes, and score them on `rows` (as the task's `encode` takes them).
 
+    `against`: other bundles, ONNX files or Hugging Face directories (run by PyTorch) that take part. Several `threads` measure each
+    with each; they and `provider` stand in for the bundles' own. Ratios are to the first bundle.
+    `rows` is a .jsonl file or a function that gives them, of which the first `limit` count: they are scored, and a sample of their
+    texts are the real lengths; without rows a bundle's quality and lengths are those of its export.
     `on` names the runner (see `runners.RUNNERS`), `python` its interpreter; or `result` is what a kit's measure.py wrote elsewhere.
-
-    `rows` is a .jsonl file or a function that gives them, of which the first `limit` count; without rows a bundle's quality is the
-    one measured at export.
-    `threads` and `provider` stand in for the bundles' own. Raises RequestError; GateError when a bundle computes something else there.
+    Raises RequestError; GateError when a bundle computes something else there.
     """
     if not bundles:
         raise RequestError("no bundle to measure", mend="edgetune benchmark BUNDLE...")
-    every = [facts_of(bundle) for bundle in bundles]
-    if rows is not None and (result is not None or on != runners.LOCAL):
-        raise RequestError("rows are scored on this machine only", mend="leave out --rows, or --on and --import")
-    if result is None and runners.of(on, {"python": python}).name == runners.LOCAL:
-        here = machine.fingerprint()
-        measured = in_turns(bundles, rounds=rounds, shapes=shapes, threads=threads, provider=provider)
-        here["load_after"] = machine.load()
-    else:
-        plan = kit.plan(rounds, commands(shapes, threads=threads, provider=provider), provider)
-        found = kit.read(result) if result else kit.checked(runners.turns(on, bundles, plan, python=python), f"the answer of {on}")
-        measured = kit.measurements(found, bundles, f"{found['machine']['cpu']}")
-        here = machine.elsewhere(found["machine"], measured[0].onnxruntime)
-    here["disturbed"] = (here["busy"] or 0) > machine.BUSY
-    if here["disturbed"]:
-        progress.warn(f"other programs used {here['busy']:.0%} of {here['cpu']} at the start: trust the ratios, not the times")
-    for item in measured:
-        if item.placement and item.placement["left"]:
-            progress.warn(f"{item.bundle.name}: {_partly(item.placement)}")
+    local = result is None and runners.of(on, {"python": python}).name == runners.LOCAL
+    counts = [threads] if threads is None or isinstance(threads, int) else list(threads)
+    if not local and (rows is not None or against or len(counts) > 1):
+        raise RequestError(
+            "rows, --against and several thread counts are for this machine only", mend="leave them out, or --on and --import"
+        )
+    every = [contestants.bundle(path) for path in bundles]
     scored = _read(rows)[:limit] if rows is not None else None
-    return {
-        "schema": SCHEMA,
-        "machine": here,
-        "bundles": [
-            _entry(measurement, facts, _quality(measurement, facts, scored), here["architecture"])
-            for measurement, facts in zip(measured, every, strict=True)
-        ],
-    }
+    if scored is not None and len({one.task.name for one in every}) > 1:
+        raise RequestError("the bundles do different tasks: no rows suit them all", mend="measure them one by one, or leave out --rows")
+    with TemporaryDirectory() as folder:
+        every += [contestants.against(path, every[0], Path(folder) / str(number)) for number, path in enumerate(against)]
+        field = [(one, count) for one in every for count in counts]
+        if local:
+            here = machine.fingerprint()
+            entrants = [one.entrant(count) for one, count in field]
+            measured = in_turns(entrants, rounds=rounds, shapes=shapes, provider=provider, texts=_texts(scored))
+            here |= {"load_after": machine.load(), "busy_after": machine.busy()}
+        else:
+            plan = kit.plan(rounds, commands(shapes, threads=counts[0], provider=provider), provider)
+            found = kit.read(result) if result else kit.checked(runners.turns(on, bundles, plan, python=python), f"the answer of {on}")
+            measured = kit.measurements(found, bundles, f"{found['machine']['cpu']}")
+            here = machine.elsewhere(found["machine"], measured[0].onnxruntime or "")
+        _judge(here, measured)
+        for item in measured:
+            if item.placement and item.placement["left"]:
+                progress.warn(f"{item.bundle.name}: {_partly(item.placement)}")
+        qualities = dict(zip(map(id, every), _qualities(every, scored, provider), strict=True))
+        entries = [
+            _entry(one, measurement, qualities[id(one)], here["architecture"])
+            for (one, _), measurement in zip(field, measured, strict=True)
+        ]
+    _add_ratios(entries, measured)
+    return {"schema": SCHEMA, "rounds": rounds, "machine": here, "bundles": entries}
 
 
-def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str, Any] | None, architecture: str) -> dict[str, Any]:
-    graph = measured.bundle / facts["model"]
-    decoder = tasks.get(facts["task"]).family == "decoder"
+def _judge(here: dict[str, Any], measured: Sequence[Measurement]) -> None:
+    """Whether the machine was quiet: how busy it was, and by how much the turns of one shape differ (`spread`, the median)."""
+    turns = [item.turns_ms for one in measured for item in one.latency]
+    here["spread"] = float(np.median([max(times) / min(times) - 1 for times in turns]))
+    busy = max(here["busy"] or 0, here.get("busy_after") or 0)
+    here["disturbed"] = busy > machine.BUSY or here["spread"] > UNSTEADY
+    if here["disturbed"]:
+        why = f"other programs used {busy:.0%} of {here['cpu']}" if busy > machine.BUSY else f"turns differ by {here['spread']:.0%}"
+        progress.warn(f"{why}: trust the ratios, not the times")
+
+
+def _entry(one: Contestant, measured: Measurement, found: Mapping[str, Any] | None, architecture: str) -> dict[str, Any]:
+    decoder = one.task.family == "decoder"
     entry: dict[str, Any] = {
-        "path": str(measured.bundle),
-        "target": facts["target"],
-        "scheme": facts["scheme"],
-        "size_bytes": sum(path.stat().st_size for path in graph.parent.glob(f"{graph.name}*")),
+        "path": str(one.path),
+        "kind": one.kind,
+        "target": one.facts["target"],
+        "scheme": one.facts["scheme"],
+        **one.sizes(),
         "load_ms": measured.load_ms,
         "cold_start_ms": measured.cold_start_ms,
         "peak_rss_bytes": measured.peak_rss_bytes,
+        "runtime": measured.runtime,
         "provider": measured.provider,
         "threads": measured.threads,
         "latency": [
@@ -93,14 +118,14 @@ def _entry(measured: Measurement, facts: Mapping[str, Any], quality: Mapping[str
             }
             for item in measured.latency
         ],
-        "quality": quality,
+        "quality": found,
     }
     if measured.placement:
         entry["placement"] = dict(measured.placement)
     if decoder:
         entry["decode_tokens_per_s"] = measured.decode_tokens_per_s
-    if facts["architecture"] != architecture:
-        entry["note"] = f"measured on this {architecture} machine, not on {facts['target']}"
+    if one.facts["architecture"] != architecture:
+        entry["note"] = f"measured on this {architecture} machine, not on {one.facts['target']}"
     return entry
 
 
@@ -110,72 +135,55 @@ def _partly(placed: Mapping[str, Any]) -> str:
     return f"{placed['provider']} takes {placed['share']:.0%} of the nodes, in {placed['pieces']} pieces; on the CPU run {left}"
 
 
-def _quality(measured: Measurement, facts: Mapping[str, Any], rows: list[Mapping[str, Any]] | None) -> dict[str, Any] | None:
-    task, at_export = tasks.get(facts["task"]), facts["metrics"]
-    if rows is not None:
-        return {**_score(measured, facts, task, rows), "baseline": at_export.get("baseline"), "measured": "here"}
-    if "quality" not in at_export:
+def _add_ratios(entries: Sequence[dict[str, Any]], measured: Sequence[Measurement]) -> None:
+    """To each latency its `ratio` to the first bundle at the same number of threads; of the first bundle, to its first number."""
+    for number, (entry, one) in enumerate(zip(entries, measured, strict=True)):
+        same = [i for i, other in enumerate(measured) if entries[i]["path"] == entries[0]["path"] and other.threads == one.threads]
+        reference = same[0] if same and same[0] < number else 0
+        if reference == number:
+            continue
+        to = {"path": entries[reference]["path"], "threads": measured[reference].threads}
+        for facts, item, base in zip(entry["latency"], one.latency, measured[reference].latency, strict=True):
+            value, ci95 = intervals.ratio(item.times, base.times)
+            facts["ratio"] = {"to": to, "value": value, "ci95": ci95}
+
+
+def _qualities(every: Sequence[Contestant], rows: Sequence[Mapping[str, Any]] | None, provider: str | None) -> list[dict[str, Any] | None]:
+    """Measured on `rows`, each with its difference to the first; or what was measured at export."""
+    if rows is None:
+        return [_at_export(one) for one in every]
+    found: list[dict[str, Any] | None] = []
+    first: Scores | None = None
+    for one in every:
+        scores = quality.score(one, rows, provider=provider)
+        facts = quality.facts(scores, one.task, one.facts["labels"] or ())
+        facts |= {"baseline": one.facts["metrics"].get("baseline"), "measured": "here"}
+        if first is not None and (difference := quality.difference(scores, first, one.task)):
+            facts["difference"] = {"to": str(every[0].path), **difference}
+        first = first or scores
+        found.append(facts)
+    return found
+
+
+def _at_export(one: Contestant) -> dict[str, Any] | None:
+    metrics = one.facts["metrics"]
+    if "quality" not in metrics:
         return None
     return {
-        "metric": at_export.get("metric", task.metric),
-        "value": at_export["quality"],
-        "baseline": at_export.get("baseline"),
-        "n": at_export.get("rows"),
-        "ci95": at_export.get("ci95"),
+        "metric": metrics.get("metric", one.task.metric),
+        "value": metrics["quality"],
+        "baseline": metrics.get("baseline"),
+        "n": metrics.get("rows"),
+        "ci95": metrics.get("ci95"),
         "measured": "at export",
     }
 
 
-def _score(measured: Measurement, facts: Mapping[str, Any], task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The task's metric of the bundle on `rows`, each row in a pass of its own, as an app would run it."""
-    from transformers import AutoTokenizer
-
-    bundle = load(measured.bundle, threads=measured.threads, provider=measured.provider)
-    tokenizer = AutoTokenizer.from_pretrained(measured.bundle, local_files_only=True)
-    labels = facts["labels"] or ()
-    encoded = task.module.encode(rows, tokenizer, max_length=facts["max_length"], labels=labels)
-    if not encoded.examples:
-        raise DataError(
-            f"none of the {len(rows)} rows can be used to score {measured.bundle}", details=[r for _, r in encoded.left_out[:5]]
-        )
-    with progress.bar(f"scoring {measured.bundle.name}", len(encoded.examples)) as bar:
-
-        def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-            bar.advance(len(ids))
-            answers = [bundle.logits([row[kept > 0].tolist()])[0] for row, kept in zip(ids, mask, strict=True)]
-            return _stack(answers, ids.shape[1])
-
-        scores = task.module.score(forward, encoded.examples, facts["pad_id"])
-    value = task.module.metrics(scores, labels)[task.metric]
-    return {"metric": task.metric, "value": value, "n": int(np.count_nonzero(scores.weight)), "ci95": _interval(scores, task, labels)}
-
-
-def _stack(answers: list[np.ndarray], sequence: int) -> np.ndarray:
-    """Logits of single rows as one batch; those of tokens [s, vocabulary] are filled up to `sequence`."""
-    if answers[0].ndim == 1:
-        return np.stack(answers)
-    return np.stack([np.pad(answer, ((0, sequence - len(answer)), (0, 0))) for answer in answers])
-
-
-def _interval(scores: Scores, task: Task, labels: Sequence[str]) -> list[float] | None:
-    """95 % interval of the task's metric: Wilson's for a share of right answers, else the percentile bootstrap over rows."""
-    from scipy.stats import binomtest, bootstrap
-
-    counted = np.flatnonzero(scores.weight)
-    value, weight = scores.value[counted], scores.weight[counted]
-    if np.isin(value, (0, 1)).all() and (weight == 1).all():
-        found = binomtest(int(value.sum()), len(value)).proportion_ci(method="wilson")
-        return [float(found.low), float(found.high)]
-    if len(counted) < 2:
-        return None
-
-    def metric(index: np.ndarray) -> float:
-        return float(task.module.metrics(Scores(value[index], weight[index]), labels)[task.metric])
-
-    rng = np.random.default_rng(0)
-    index = np.arange(len(counted))
-    found = bootstrap((index,), metric, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=rng).confidence_interval
-    return [float(found.low), float(found.high)]
+def _texts(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """As many texts as a turn has passes, drawn from `rows`."""
+    if rows is None:
+        return []
+    return [question(row) for row in random.Random(0).sample(list(rows), min(RUNS, len(rows)))]
 
 
 def _read(rows: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
@@ -183,8 +191,14 @@ def _read(rows: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
         return list(rows())
     try:
         with rows.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file if line.strip()]
+            found = [json.loads(line) for line in file if line.strip()]
     except OSError as error:
         raise DataError(f"cannot read {rows}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{rows} is not JSON lines: {error}") from None
+    wrong = [number for number, row in enumerate(found, 1) if not isinstance(row, dict) or not {"text", "prompt", "messages"} & row.keys()]
+    if wrong:
+        raise DataError(
+            f"row {wrong[0]} of {rows} has no text, prompt or messages", mend="give the rows of a run, such as RUN/data/test.jsonl"
+        )
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgetune.errors import GateError
+from edgetune.runtime.measure import Shape
 
 
 class Classifier:
@@ -151,12 +152,40 @@ def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     answer = edgetune("benchmark", bundle, "--threads", "2", "--rounds", "4", "--limit", "9", "--html", page)
     assert answer.code == 0, answer.err
     elsewhere = {"on": "local", "python": None, "result": None}
-    assert seen == {"bundles": [bundle], "rounds": 4, "threads": 2, "provider": None, "rows": None, "limit": 9, **elsewhere}
+    shapes = [Shape(1, None), Shape(1, 16), Shape(1, 128)]
+    asked = {"bundles": [bundle], "against": (), "rounds": 4, "threads": [2], "provider": None, "shapes": shapes, "rows": None, "limit": 9}
+    assert seen == {**asked, **elsewhere}
     for text in ("arm64", "2.50", "2.40 .. 2.60", "Some CPU", "144 tokens a second", str(page)):
         assert text in answer.out
     assert page.read_text() == "<p>edgetune.benchmark/1</p>"
     assert edgetune("benchmark", bundle, "--json").json == measured
     assert edgetune("benchmark", bundle, "-q").out == f"{bundle}\t2.5\n"
+
+
+def test_a_grid_and_rivals_are_passed_on(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetune.stages import benchmark
+
+    seen: dict[str, Any] = {}
+
+    def measure(bundles: list[Path], **asked: Any) -> dict[str, Any]:
+        seen.update(asked)
+        return {"bundles": []}
+
+    monkeypatch.setattr(benchmark, "benchmark", measure)
+    flags = ("--batch", "1,8", "--sequence", "real, 64", "--threads", "1,2,1", "--against", "a.onnx", "--against", "merged")
+    answer = edgetune("benchmark", bundle, *flags)
+    assert answer.code == 0, answer.err
+    assert seen["shapes"] == [Shape(1, None), Shape(1, 64), Shape(8, None), Shape(8, 64)]
+    assert seen["threads"] == [1, 2]
+    assert seen["against"] == [Path("a.onnx"), Path("merged")]
+    for flags, said in (
+        (("--batch", "0"), '--batch takes numbers from 1 on, separated by commas; "0" is not'),
+        (("--batch", "real"), '"real" is not'),
+        (("--sequence", "16,long"), "--sequence takes numbers from 1 on, or real"),
+        (("--threads", "two"), '"two" is not'),
+    ):
+        answer = edgetune("benchmark", bundle, *flags)
+        assert (answer.code, said in answer.err) == (2, True), answer.err
 
 
 def test_a_kit_is_written_and_nothing_is_measured(edgetune, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -170,7 +199,9 @@ def test_a_kit_is_written_and_nothing_is_measured(edgetune, bundle: Path, tmp_pa
     assert "--threads 2" in " ".join(plan["commands"][0])
     assert f"edgetune benchmark {bundle} --import result.json" in answer.err
     assert edgetune("benchmark", bundle, "--kit", kit).code == 2  # it is there
-    for flags in (("--on", "ssh://device"), ("--rows", "rows.jsonl")):
+    answer = edgetune("benchmark", bundle, "--kit", kit / "other", "--threads", "1,2")
+    assert (answer.code, "one number of threads" in answer.err) == (2, True)
+    for flags in (("--on", "ssh://device"), ("--rows", "rows.jsonl"), ("--against", "other")):
         answer = edgetune("benchmark", bundle, "--kit", kit / "other", *flags)
         assert (answer.code, f"takes no {flags[0]}" in answer.err) == (2, True)
     answer = edgetune("benchmark", bundle, "--import", kit / "result.json", "--threads", "2")

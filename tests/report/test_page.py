@@ -300,7 +300,7 @@ def test_a_report_gives_the_same_bytes(classification: dict[str, Any]) -> None:
 def test_plots_can_be_read_aloud_and_share_no_ids(classification: dict[str, Any]) -> None:
     page = Page(html(classification))
     drawn = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(drawn) == 4
+    assert len(drawn) == 5
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids)), "ids are not unique in the page"
     for attrs in drawn:

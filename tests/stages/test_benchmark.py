@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from scipy.stats import binomtest
 
@@ -41,6 +42,7 @@ def test_the_report_has_the_keys_that_others_read(classifier, generator):
             assert {"batch", "sequence", "lengths", "p50_ms", "p95_ms", "p99_ms", "runs", "ci95_ms"} <= latency.keys()
             assert latency["ci95_ms"][0] <= latency["p50_ms"] <= latency["ci95_ms"][1]
     first, second = found["bundles"]
+    assert first["download_bytes"] < first["files_bytes"] > first["size_bytes"]
     assert first["quality"] == {"metric": "accuracy", "value": 0.91, "baseline": 0.92, "n": 100, "ci95": None, "measured": "at export"}
     assert second["decode_tokens_per_s"] > 0
     assert second["latency"][1]["tokens_per_s"] == pytest.approx(16 / second["latency"][1]["p50_ms"] * 1000)
@@ -93,6 +95,59 @@ def test_perplexity_is_measured_as_pytorch_has_it(generator, decoder_model):
     assert quality["ci95"][0] < quality["value"] < quality["ci95"][1]
 
 
+def test_a_grid_with_rivals_has_ratios_and_differences(classifier, encoder_model, tmp_path):
+    labels = load(classifier).facts["labels"]
+    texts = [f"{verb} {thing}" for verb in ("turn on", "check", "find", "sing") for thing in ("the light", "the weather", "a song")]
+    rows = [{"text": text, "label": labels[0]} for text in texts]
+    other = Path(shutil.copytree(classifier, tmp_path / "other"))
+    spoil(other)
+    found = benchmark(
+        [classifier, other],
+        against=[encoder_model[1], encoder_model[0]],
+        threads=[1, 2],
+        rounds=2,
+        shapes=[Shape(1, None), Shape(1, 9)],
+        rows=lambda: rows,
+    )
+    json.dumps(found, allow_nan=False)
+    entries = found["bundles"]
+    assert [(entry["kind"], entry["threads"]) for entry in entries] == [
+        (k, t) for k in ("bundle", "bundle", "onnx", "pytorch") for t in (1, 2)
+    ]
+    assert [entry["path"] for entry in entries[::2]] == [str(path) for path in (classifier, other, encoder_model[1], encoder_model[0])]
+    assert all("ratio" not in item for item in entries[0]["latency"])
+    for number, entry in enumerate(entries[1:], 1):
+        for item, base in zip(entry["latency"], entries[0 if number == 1 else number % 2]["latency"], strict=True):
+            ratio = item["ratio"]
+            assert ratio["to"] == {"path": str(classifier), "threads": 1 if number == 1 else entry["threads"]}
+            assert ratio["ci95"][0] <= ratio["value"] <= ratio["ci95"][1]
+            logs = [np.log(a / b) for a, b in zip(item["turns_ms"], base["turns_ms"], strict=True)]
+            assert ratio["value"] == pytest.approx(np.exp(np.mean(logs)))
+    lengths = [len(load(classifier).encode(text)[0]) for text in texts]
+    assert {entry["latency"][0]["sequence"] for entry in entries} == {round(np.mean(lengths))}
+    same, spoilt, plain, torch_model = (entry["quality"] for entry in entries[::2])
+    assert same["value"] == plain["value"] == torch_model["value"]
+    assert plain["difference"]["value"] == 0
+    assert plain["difference"]["flips"] == {"right_to_wrong": 0, "wrong_to_right": 0}
+    assert spoilt["value"] == 1.0  # it always says the first label
+    assert spoilt["difference"]["value"] == pytest.approx(1 - same["value"])
+    assert spoilt["difference"]["flips"] == {"right_to_wrong": 0, "wrong_to_right": round(12 * (1 - same["value"]))}
+    assert [one["label"] for one in same["per_label"]] == labels
+    assert same["per_label"][0]["recall"] == same["value"]
+    assert found["machine"]["spread"] >= 0
+
+
+def spoil(bundle: Path) -> None:
+    """Make it answer the first label always."""
+    path = bundle / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    [node] = [node for node in model.graph.node if "logits" in node.output]
+    node.output[list(node.output).index("logits")] = "raw"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1e3, 0, 0, 0], dtype=np.float32), "push"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["raw", "push"], ["logits"]))
+    onnx.save(model, path)
+
+
 def test_a_foreign_target_is_marked(classifier, tmp_path):
     foreign = {"x86_64": "aarch64", "aarch64": "x86_64"}[machine.architecture()]
     copy = Path(shutil.copytree(classifier, tmp_path / "arm"))
@@ -106,13 +161,22 @@ def test_a_foreign_target_is_marked(classifier, tmp_path):
     assert "note" not in second
 
 
-def test_wrong_requests(classifier, tmp_path):
+def test_wrong_requests(classifier, generator, tmp_path):
     with pytest.raises(RequestError, match="no bundle"):
         benchmark([])
     with pytest.raises(RequestError, match="is not an edgetune bundle"):
         benchmark([tmp_path])
     with pytest.raises(DataError, match="cannot read"):
         benchmark([classifier], rows=tmp_path / "none.jsonl", **QUICK)
+    (tmp_path / "row.jsonl").write_text('{"label": "x"}\n')
+    with pytest.raises(DataError, match=r"row 1 of .* has no text"):
+        benchmark([classifier], rows=tmp_path / "row.jsonl", **QUICK)
+    with pytest.raises(RequestError, match="different tasks"):
+        benchmark([classifier, generator], rows=lambda: [{"text": "a", "label": "weather"}], **QUICK)
+    with pytest.raises(RequestError, match="cannot be compared"):
+        benchmark([classifier], against=[generator], **QUICK)
+    with pytest.raises(RequestError, match="for this machine only"):
+        benchmark([classifier], against=[generator], on="ssh://nobody@nowhere", **QUICK)
     (tmp_path / "bad.jsonl").write_text("{\n")
     with pytest.raises(DataError, match="is not JSON lines"):
         benchmark([classifier], rows=tmp_path / "bad.jsonl", **QUICK)
