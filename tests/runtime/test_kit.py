@@ -114,6 +114,16 @@ def test_a_device_that_computes_something_else(changed, classifier: Path) -> Non
     assert caught.value.details == ("row 7, what other logits, error 0.5",)
 
 
+def test_a_device_that_hides_what_it_is(changed, classifier: Path) -> None:
+    """Android shows neither its load nor how busy it is."""
+    from edgetune.report.page import benchmark_html
+
+    unknown = dict.fromkeys(("flags", "cores", "memory_bytes", "load_before", "load_after", "busy"))
+    found = benchmark([classifier], result=changed(lambda tree: tree["machine"].update(unknown)))
+    assert (found["machine"]["isa"], found["machine"]["disturbed"]) == ([], False)
+    assert found["machine"]["cpu"] in benchmark_html(found)
+
+
 def test_rows_are_not_scored_elsewhere(result: Path, classifier: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="scored on this machine only"):
         benchmark([classifier], result=result, rows=tmp_path / "rows.jsonl")
