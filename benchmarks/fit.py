@@ -1,0 +1,122 @@
+"""The whole search, in numbers: a classifier is adapted with the defaults, `edgetune export --fit` makes it small, nothing is set by hand.
+
+    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10]
+
+NAME is banking77, snips (its intents) or semeval2010_task8 (its relations, as labels of the marked sentence); DATA its folder. Measured by
+versus/versus.py in one run and in turns at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model.
+Writes results/fit-NAME.json and .md, with the wall time of each command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+Rows = Iterable[tuple[str, str]]
+
+
+def snips(data: Path, part: str) -> Rows:
+    """Intents: train is the full training set, test the 700 rows called validate, which papers test on."""
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        name = f"train_{folder.name}_full.json" if part == "train" else f"validate_{folder.name}.json"
+        text = (folder / name).read_bytes().decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")
+        for row in json.loads(text)[folder.name]:
+            yield "".join(piece["text"] for piece in row["data"]).strip(), folder.name
+
+
+def semeval(data: Path, part: str) -> Rows:
+    for line in (data / f"{part}.tsv").read_text("utf-8").splitlines():
+        label, _, text = line.partition("\t")
+        yield text, label
+
+
+def banking(data: Path, part: str) -> Rows:
+    with (data / f"{part}.csv").open(encoding="utf-8", newline="") as file:
+        yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
+
+
+DATA: dict[str, Callable[[Path, str], Rows]] = {"banking77": banking, "snips": snips, "semeval2010_task8": semeval}
+
+
+def write(rows: Rows, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+
+
+def edgetune(*arguments: str) -> float:
+    """Run the command line; its wall time in seconds."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
+    return round(time.monotonic() - started, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=DATA)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--envs", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-fit"))
+    parser.add_argument("--rounds", default="10")
+    asked = parser.parse_args()
+    folder, run = asked.work / f"{asked.name}-data", asked.work / asked.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        write(DATA[asked.name](asked.data, part), folder / f"{part}.csv")
+    target = subprocess.run(
+        [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    common = ("--model", MODEL, "--data", str(folder), "--task", "text-classification", "--method", "full", "--output", str(run))
+    seconds = {"adapt": edgetune("adapt", *common, "--text", "text", "--label", "label")}
+    seconds["export_fit"] = edgetune("export", str(run), "--target", target, "--fit", "--output", str(asked.work / f"{asked.name}-fit"))
+    search = report(run)["export"][target]
+    seconds["export"] = edgetune("export", str(run), "--target", target)
+    form = search["form"]
+    student = run / "merged" if form == "whole" else run / "compressed" / form
+    subprocess.run(
+        [
+            sys.executable,
+            str(HERE / "versus" / "versus.py"),
+            str(run),
+            "--envs",
+            str(asked.envs),
+            "--tools",
+            "onnxruntime",
+            "--search",
+            str(asked.work / f"{asked.name}-fit" / target),
+            "--student",
+            str(student),
+            "--rounds",
+            asked.rounds,
+            "--name",
+            f"fit-{asked.name}",
+        ],
+        check=True,
+    )
+    place = HERE / "results" / f"fit-{asked.name}.json"
+    found = json.loads(place.read_text("utf-8"))
+    found["seconds"] = seconds
+    found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
+    found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
+    place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def report(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
+    return found
+
+
+def slim(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("form", "scheme", "size_bytes", "p50_ms", "kl", "drop", "passed", "reason")}
+
+
+if __name__ == "__main__":
+    main()
