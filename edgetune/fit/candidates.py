@@ -1,4 +1,4 @@
-"""Candidates: each scheme's graph, what it costs in the metric, and the first that keeps its promise.
+"""Candidates: each scheme's graph, and what it costs in the metric.
 
 A dynamically quantised candidate is scored one row at a time, as an app runs it: its scales come from the whole tensor, so the
 neighbours in a batch would change the answer. Graphs and scores are kept by content and shared between targets.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune import progress, quant
+from edgetune import progress
 from edgetune.artifact import file_digest
 from edgetune.fit import gate
 from edgetune.graph import session
@@ -70,24 +70,6 @@ class Candidate:
         return self.scores["test"]
 
 
-def choose(graph: Path, schemes: Sequence[str], asked: Asked, work: Path) -> list[Candidate]:
-    """Every candidate that was tried, float first; the first of `schemes` that passes is marked as chosen, and scored on test."""
-    base = scored(make(graph, quant.get("fp32"), asked, work), asked, ("validation", "test"))
-    tried: list[Candidate] = []
-    for name in schemes:
-        candidate = base if name == "fp32" else make(graph, quant.get(name), asked, work)
-        if not _too_large(candidate, asked):
-            candidate = scored(candidate, asked, ("validation",))
-        candidate = judge(candidate, base, asked)
-        tried.append(scored(candidate, asked, ("test",)) if candidate.chosen else candidate)
-        progress.note(f"{name}: {candidate.size_bytes / 1e6:.1f} MB, {candidate.reason}")
-        if candidate.chosen:
-            break
-    if all(c.scheme.name != "fp32" for c in tried):
-        tried.insert(0, replace(base, reason="the float graph that the others are compared with"))
-    return tried
-
-
 def as_facts(task: Task, candidate: Candidate, labels: Sequence[str]) -> dict[str, Any]:
     """A candidate as a row of the report; `quality` and the other metrics are those on validation, which decides."""
     metrics = task.module.metrics(candidate.validation, labels) if candidate.scores else {}
@@ -105,13 +87,13 @@ def as_facts(task: Task, candidate: Candidate, labels: Sequence[str]) -> dict[st
     }
 
 
-def _too_large(candidate: Candidate, asked: Asked) -> bool:
+def too_large(candidate: Candidate, asked: Asked) -> bool:
     return bool(asked.size_bytes and candidate.size_bytes > asked.size_bytes)
 
 
 def judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
     """The verdict on all validation rows."""
-    if _too_large(candidate, asked):
+    if too_large(candidate, asked):
         assert asked.size_bytes
         reason = f"refused: {candidate.size_bytes / 1e6:.1f} MB, the budget is {asked.size_bytes / 1e6:.1f} MB"
         return replace(candidate, reason=reason, too_large=True)
@@ -122,21 +104,25 @@ def judge(candidate: Candidate, base: Candidate, asked: Asked) -> Candidate:
     return replace(candidate, verdict=verdict, chosen=verdict.passed(asked.strict), reason=verdict.reason(what, asked.strict))
 
 
-def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "whole") -> Candidate:
-    """The scheme's graph: from `work` when it is there as it was written, else made, with the entry last. Not scored yet."""
-    context = Context(
+def context(graph: Path, asked: Asked, keep_float: frozenset[str] = frozenset()) -> Context:
+    return Context(
         saturates=asked.target.quantization.saturates,
         calibration=(lambda: _calibration(graph, asked)) if asked.calibration else None,
         float_ops=asked.target.quantization.float_ops,
-        keep_float=_of_type(graph, asked.target.quantization.float_ops),
+        keep_float=_of_type(graph, asked.target.quantization.float_ops) | keep_float,
     )
+
+
+def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "whole", keep_float: frozenset[str] = frozenset()) -> Candidate:
+    """The scheme's graph: from `work` when it is there as it was written, else made, with the entry last. Not scored yet."""
+    given = context(graph, asked, keep_float)
     level = asked.target.session.optimization  # what is fused changes the last digits of a score
-    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(context)}{'' if level == 'all' else f'-{level}'}"
+    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(given)}{'' if level == 'all' else f'-{level}'}"
     entry = _kept(folder)
     if entry is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        entry = {"facts": scheme.apply(graph, folder / GRAPH, context)}
+        entry = {"facts": scheme.apply(graph, folder / GRAPH, given)}
         _enter(folder, entry["facts"])
     size = sum(path.stat().st_size for path in folder.glob(f"{GRAPH}*"))
     return Candidate(scheme, folder / GRAPH, size, entry["facts"], {}, form)

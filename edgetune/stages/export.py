@@ -21,7 +21,7 @@ from edgetune.data import noise
 from edgetune.data.columns import question
 from edgetune.data.split import halves
 from edgetune.errors import GateError, RecipeError
-from edgetune.fit import candidates, search, sessions
+from edgetune.fit import candidates, first, search, sessions
 from edgetune.fit.candidates import Candidate
 from edgetune.graph import Plan, decoder, encoder, inputs
 from edgetune.graph import export as graphs
@@ -146,7 +146,7 @@ def _choose(
     """The first scheme, in the target's order, that keeps the promise."""
     form = forms[0]
     asked = _asked(recipe, target, task, dataset, form, schemes, {name: data.rows(dataset.path, name) for name in ("validation", "test")})
-    tried = candidates.choose(form.graph.path / "model.onnx", schemes, asked, work)
+    tried = first.choose(form.graph.path / "model.onnx", schemes, asked, work)
     chosen = next((c for c in tried if c.chosen), None)
     if chosen is None:
         raise GateError(

@@ -15,7 +15,8 @@ import tiny
 
 from edgetune import quant, target, tasks
 from edgetune.fit import candidates
-from edgetune.fit.candidates import Asked, choose
+from edgetune.fit.candidates import Asked
+from edgetune.fit.first import choose
 from edgetune.graph import session
 from edgetune.tasks import text_classification as task
 
