@@ -2,7 +2,8 @@
 
 Round 1, all: size, time of a few passes, and agreement with the float model on 200 rows. What another beats in all three leaves.
 Round 2, the rest: the gate on one half of validation. Round 3, in order of median time x size: the gate on the other half, which no
-choice was made on, and on the harder rows. The first that holds ships. (Successive halving: Jamieson & Talwalkar, arXiv:1502.07943.)
+choice was made on, on the harder rows, and on both halves with a standard error to spare. The first that holds ships.
+(Successive halving: Jamieson & Talwalkar, arXiv:1502.07943.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ PROBE = 200  # rows of round 1
 HOPELESS = 3.0  # standard errors over the allowed loss on those rows
 TIE = 0.03  # times that differ by less are the same
 HARDER = ("typos", "unseen")
+UNLIKELY = "not likely enough"
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,14 @@ def search(
     found = _without_beaten(found)
     found = [f if f.reason else _second_round(f, base, asked[f.candidate.form]) for f in found]
     for one in sorted((f for f in found if not f.reason), key=lambda f: f.cost):
-        proven = _third_round(one, base, asked[one.candidate.form])
-        found[found.index(one)] = proven
-        progress.note(f"{_named(proven)}: {proven.candidate.size_bytes / 1e6:.1f} MB, {proven.p50_ms:.2f} ms, {proven.reason}")
-        if proven.candidate.chosen:
+        judged = _third_round(one, base, asked[one.candidate.form])
+        found[found.index(one)] = judged
+        progress.note(f"{_named(judged)}: {judged.candidate.size_bytes / 1e6:.1f} MB, {judged.p50_ms:.2f} ms, {judged.reason}")
+        if judged.candidate.chosen:
             break
+    found = _at_least_one(found, whole.asked.strict)
     found = [f if f.reason else replace(f, reason="not needed: a smaller and faster one was chosen") for f in found]
+    found = [_on_test(f, asked[f.candidate.form]) if f.candidate.chosen else f for f in found]
     return base, found
 
 
@@ -162,17 +166,38 @@ def _second_round(found: Found, base: Candidate, asked: Asked) -> Found:
 
 
 def _third_round(found: Found, base: Candidate, asked: Asked) -> Found:
+    """The second half and the harder rows may not refuse it, and both halves together must make it likely: of many candidates the luckiest
+    looks best on any half."""
     slices = ("prove", *(name for name in HARDER if name in asked.examples and name in base.scores))
     candidate = scored(found.candidate, asked, slices)
     verdicts = {name: gate.decide(asked.task, base.scores[name], candidate.scores[name], asked.allowed) for name in slices}
+    verdicts["both"] = gate.decide(asked.task, base.validation, candidate.validation, asked.allowed)
     failed = None if verdicts["prove"].passed(asked.strict) else "prove"
     failed = failed or next((name for name in slices[1:] if verdicts[name].disproven), None)
     what = f"{asked.task.metric} drop"
-    shown = failed or "prove"
-    reason = verdicts[shown].reason(what if shown == "prove" else f"{what} on {shown} rows", asked.strict)
-    if failed is None:
-        candidate = scored(replace(candidate, chosen=True, verdict=verdicts["prove"], reason=reason), asked, ("test",))
+    reason = verdicts["prove"].reason(what, asked.strict)
+    if failed not in (None, "prove"):
+        reason = f"refused: {what} {verdicts[failed].loss:+.4f} on {verdicts[failed].rows} {failed} rows, over {asked.allowed:.4f} with 95 % confidence"
+    elif failed is None and not verdicts["both"].likely:
+        both = verdicts["both"]
+        reason = f"{UNLIKELY}: {what} {both.loss:+.4f} on {both.rows} rows, by one standard error over {asked.allowed:.4f}"
+    holds = failed is None and verdicts["both"].likely
+    candidate = replace(candidate, chosen=holds, verdict=verdicts["prove"], reason=reason)
     return replace(found, candidate=candidate, verdicts={**(found.verdicts or {}), **verdicts}, reason=reason)
+
+
+def _at_least_one(found: list[Found], strict: bool) -> list[Found]:
+    """Where none is likely enough, the likeliest of those that nothing refused ships, as unproven."""
+    left = [f for f in found if f.reason.startswith(UNLIKELY)]
+    if strict or not left or any(f.candidate.chosen for f in found):
+        return found
+    best = min(left, key=lambda f: (f.verdicts or {})["both"].bound)
+    shipped = replace(best, candidate=replace(best.candidate, chosen=True), reason=f"unproven, and the likeliest of all: {best.reason}")
+    return [shipped if f is best else f for f in found]
+
+
+def _on_test(found: Found, asked: Asked) -> Found:
+    return replace(found, candidate=scored(found.candidate, asked, ("test",)))
 
 
 def _harder(form: Form) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def test_the_cheapest_that_holds_ships(whole: Form, tmp_path: Path, fixed_times:
     base, found = run([whole], tmp_path)
     chosen = [f for f in found if f.candidate.chosen]
     assert [f.candidate.scheme.name for f in chosen] == ["int8-dynamic-per-channel"]
-    assert set(chosen[0].verdicts or {}) == {"choose", "prove", "typos"}
+    assert set(chosen[0].verdicts or {}) == {"choose", "prove", "both", "typos"}
     assert {"test"} < set(chosen[0].candidate.scores) and {"test"} < set(base.scores)
     assert by_name(found)["whole fp32"].reason.startswith("not needed")
     assert by_name(found)["whole fp32"].kl == 0
@@ -111,6 +111,28 @@ def test_what_fails_on_the_second_half_does_not_ship(
     _, found = run([whole], tmp_path)
     assert by_name(found)["whole int8-dynamic-per-channel"].reason.startswith("refused: accuracy drop")
     assert by_name(found)["whole fp32"].candidate.chosen
+
+
+def test_a_lucky_one_does_not_ship_while_a_likely_one_is_left(
+    whole: Form, tmp_path: Path, fixed_times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """int8 is within what is allowed on each half, but not by a standard error on both together; where nothing else is left it ships, unproven."""
+    decide = module.gate.decide
+
+    def narrowly(task: Any, base: Any, candidate: Any, allowed: float) -> Any:
+        verdict = decide(task, base, candidate, allowed)
+        lossy = not np.array_equal(base.logits, candidate.logits)
+        return dataclasses.replace(verdict, loss=0.045, bound=0.08) if lossy and verdict.rows > 40 else verdict
+
+    monkeypatch.setattr(module.gate, "decide", narrowly)
+    _, found = run([whole], tmp_path)
+    assert by_name(found)["whole int8-dynamic-per-channel"].reason.startswith("not likely enough: accuracy drop +0.0450 on 160 rows")
+    assert by_name(found)["whole fp32"].candidate.chosen
+    monkeypatch.setattr(module, "_refused", lambda f, *given: dataclasses.replace(f, reason="out") if f.kl == 0 else f)
+    _, found = run([whole], tmp_path)
+    shipped = by_name(found)["whole int8-dynamic-per-channel"]
+    assert shipped.candidate.chosen and shipped.reason.startswith("unproven, and the likeliest of all")
+    assert "test" in shipped.candidate.scores
 
 
 def test_slower_than_float_here_is_never_chosen(whole: Form, tmp_path: Path, fixed_times: dict[str, float]) -> None:
