@@ -23,7 +23,7 @@ class Size:
 
     @property
     def name(self) -> str:
-        parts = ((self.layers, "layers"), (self.feed_forward, "wide"), (self.vocabulary, "entries"))
+        parts = ((self.layers, "layer" if self.layers == 1 else "layers"), (self.feed_forward, "wide"), (self.vocabulary, "entries"))
         return "-".join(f"{number}{what}" for number, what in parts if number) or WHOLE
 
     @property

@@ -137,20 +137,13 @@ def _points(targets: Sequence[Facts]) -> list[plots.Point]:
     shipped: dict[tuple[str, int, float], list[str]] = defaultdict(list)
     for target in targets:
         for candidate in target["facts"].get("candidates", ()):
-            if candidate["quality"] is None:
-                continue  # left the search before it was scored
-            name = " ".join(filter(None, (_form(candidate), candidate["scheme"])))
-            ships = shipped[name, candidate["size_bytes"], candidate["quality"]]
+            if candidate.get("p50_ms") is not None:
+                continue  # of a search, which has a plot of its own
+            ships = shipped[candidate["scheme"], candidate["size_bytes"], candidate["quality"]]
             if candidate["passed"]:
                 took = f" {formats.milliseconds(target['measured']['latency'][0]['p50_ms'])} ms" if target["measured"] else ""
                 ships.append(f"{target['name']}{took}")
     return [plots.Point(scheme, size / 1e6, quality, tuple(ships)) for (scheme, size, quality), ships in shipped.items()]
-
-
-def _form(candidate: Facts) -> str:
-    """How the model was made smaller; empty for the model as it is."""
-    form = candidate.get("form", "whole")
-    return "" if form == "whole" else str(form)
 
 
 def _searched(targets: Sequence[Facts]) -> list[plots.Searched]:

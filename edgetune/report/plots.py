@@ -162,6 +162,8 @@ def pareto(found: Sequence[Searched]) -> str:
             front.append(one)
 
     def draw(figure: Figure) -> None:
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         axes = figure.subplots()
         for one in ordered:
             style = "x" if one.refused else "o"
@@ -176,8 +178,9 @@ def pareto(found: Sequence[Searched]) -> str:
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("size (MB)")
         axes.set_title("median ms a pass against size; filled: ships, cross: refused")
 
