@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from edgetune.runtime import runners
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+COMPILED = re.compile(r"__pycache__/run\.[\w-]+\.pyc")  # what Python leaves behind when an app imports run.py
 SHOWN = 10  # details of one kind
 
 
@@ -59,6 +61,7 @@ def facts_of(bundle: Path) -> dict[str, Any]:
 
 def _same_files(bundle: Path, digests: dict[str, str]) -> None:
     there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()} - {"edgetune.json"}
+    there = {name for name in there if not COMPILED.fullmatch(name)}
     problems = {
         "missing": sorted(digests.keys() - there),
         "not in edgetune.json": sorted(there - digests.keys()),

@@ -72,7 +72,7 @@ def benchmark(
             plan = kit.plan(rounds, commands(shapes, threads=counts[0], provider=provider), provider)
             found = kit.read(result) if result else kit.checked(runners.turns(on, bundles, plan, python=python), f"the answer of {on}")
             measured = kit.measurements(found, bundles, f"{found['machine']['cpu']}")
-            here = machine.elsewhere(found["machine"], measured[0].onnxruntime or "")
+            here = {**machine.elsewhere(found["machine"], measured[0].onnxruntime or ""), "busy_after": None}
         _judge(here, measured)
         for item in measured:
             if item.placement and item.placement["left"]:

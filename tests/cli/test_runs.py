@@ -186,7 +186,7 @@ def test_run_shows_all_of_it(edgetune, pipeline, run_folder: Path, tmp_path: Pat
         "1.69 .. 1.74",
         "1 x 12 (real)",
         "Some CPU",
-        "the machine was busy",
+        "the machine was disturbed",
         "not on arm64",
         "report.html",
     ):

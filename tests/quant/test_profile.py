@@ -31,7 +31,10 @@ def test_a_scheme_that_does_not_fit_is_told(tmp_path: Path, text: str, said: str
 
 
 def test_a_runtime_that_is_too_old_for_a_scheme_is_told(tmp_path: Path) -> None:
-    name = written(tmp_path, 'extends = "arm64"\n[runtime]\nonnxruntime_min = "1.20"\n[quantization]\ndecoder = ["int4-block32", "fp32"]\n')
+    name = written(
+        tmp_path,
+        'extends = "arm64"\n[runtime]\nonnxruntime_min = "1.20"\n[quantization]\nencoder = ["fp32"]\ndecoder = ["int4-block32", "fp32"]\n',
+    )
     with pytest.raises(TargetError) as raised:
         profile.load(name)
     assert raised.value.details == ("quantization.decoder: int4-block32 needs onnxruntime 1.23, and runtime.onnxruntime_min is 1.20",)

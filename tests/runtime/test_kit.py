@@ -125,7 +125,7 @@ def test_a_device_that_hides_what_it_is(changed, classifier: Path) -> None:
 
 
 def test_rows_are_not_scored_elsewhere(result: Path, classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="scored on this machine only"):
+    with pytest.raises(RequestError, match="for this machine only"):
         benchmark([classifier], result=result, rows=tmp_path / "rows.jsonl")
 
 

@@ -173,3 +173,13 @@ def test_run_py_in_an_environment_with_only_three_packages(classifier, generator
             assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout)
         verify(moved)  # nothing was written into the folder
+
+
+def test_what_python_leaves_behind_is_no_change(copy):
+    """An app that writes `from run import Bundle` gets a __pycache__ there; anything else in that folder is a stranger."""
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__" / "run.cpython-311.pyc").write_bytes(b"")
+    verify(copy)
+    (copy / "__pycache__" / "numpy.cpython-311.pyc").write_bytes(b"")
+    with pytest.raises(GateError, match="not as it was written"):
+        verify(copy)
