@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import time
@@ -16,6 +17,9 @@ import victim
 
 from edgetune.recipe import Recipe
 
+SAMPLE = (
+    None if os.environ.get("EDGETUNE_EXHAUSTIVE") else 40
+)  # states that the slow tests try; EDGETUNE_EXHAUSTIVE=1 tries all (a quarter of an hour)
 STEP = 0.002  # seconds between two looks at the run directory
 KEYS = {"adapt__checkpoint_every": 7, "adapt__epochs": 2}
 MARKS = {  # a stage, and the path in the run directory that shows that it has begun
@@ -86,17 +90,17 @@ def test_a_lock_dies_with_its_process(folder: Path) -> None:
 
 
 def test_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
-    """The run directory before each change to it, resumed; here a sample of the states, all of them in the slow test."""
+    """The run directory before each change to it, resumed; here a few of the states, many of them in the slow tests."""
     resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS), sample=3)
 
 
 @pytest.mark.slow
-def test_all_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
-    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS))
+def test_many_states_that_a_kill_can_leave(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
+    resumed_from_states(folder, whole[0], tiny.recipe(folder, output=str(folder / "photographed"), **KEYS), SAMPLE)
 
 
 @pytest.mark.slow
-def test_all_states_of_a_run_that_is_done_again(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
+def test_many_states_of_a_run_that_is_done_again(folder: Path, whole: tuple[dict[str, Any], float]) -> None:
     """Other data: every stage puts something new in the place of something old."""
     other = tiny.table(folder / "other" / "data.csv", tiny.sentences(200, seed=1))
     keys = {**KEYS, "output": str(folder / "again"), "data__path": str(folder / "changing.csv")}
@@ -107,7 +111,7 @@ def test_all_states_of_a_run_that_is_done_again(folder: Path, whole: tuple[dict[
     shutil.copyfile(folder / "data.csv", folder / "changing.csv")
     assert resume(recipe, log) != expected
     shutil.copyfile(other, folder / "changing.csv")
-    resumed_from_states(folder, expected, recipe)
+    resumed_from_states(folder, expected, recipe, SAMPLE)
 
 
 def resumed_from_states(folder: Path, expected: dict[str, Any], recipe: Recipe, sample: int | None = None) -> None:
@@ -130,12 +134,12 @@ def resumed_from_states(folder: Path, expected: dict[str, Any], recipe: Recipe, 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_killed_at_random(folder: Path, method: str) -> None:
-    """Moments drawn over the measured duration of what is left, with the real exporter; thirty kills."""
+    """Moments drawn over the measured duration of what is left, with the real exporter; fifteen kills."""
     keys = {**KEYS, "method": method}
     began, log, draw = time.monotonic(), folder / f"random-{method}.txt", random.Random(1)
     expected = resume(tiny.recipe(folder, output=str(folder / f"whole-{method}"), **keys), log, real=True)
     seconds, kills, runs = time.monotonic() - began, 0, 0
-    while kills < 30:
+    while kills < 15:
         runs += 1
         recipe = tiny.recipe(folder, output=str(folder / f"random-{method}-{runs}"), **keys)
         while kill(recipe, log, lambda run: True, draw.uniform(0, seconds * draw.random()), real=True):
