@@ -53,14 +53,21 @@ def feeds(examples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, np.ndarra
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
+WARNING, ERROR = 2, 3  # of onnxruntime
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """onnxruntime's quantisers print, and warn on the root logger."""
+    """onnxruntime's quantisers print, and warn on the root logger; so do the sessions that they open, on a logger of their own."""
+    import onnxruntime
+
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)
+    onnxruntime.set_default_logger_severity(ERROR)
     try:
         with redirect_stdout(io.StringIO()):
             yield
     finally:
         root.setLevel(before)
+        onnxruntime.set_default_logger_severity(WARNING)
