@@ -14,7 +14,6 @@ import csv
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -52,11 +51,16 @@ def write(rows: Rows, path: Path) -> None:
         csv.writer(file).writerows([("text", "label"), *rows])
 
 
-def edgetune(*arguments: str) -> float:
-    """Run the command line; its wall time in seconds."""
-    started = time.monotonic()
+def edgetune(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
-    return round(time.monotonic() - started, 1)
+
+
+def spent(run: Path, target: str) -> dict[str, float]:
+    """Seconds of each stage, as the run noted them; `search`: students, their graphs and everything up to the verified bundle."""
+    stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
+    found = {name: round(entry["seconds"], 1) for name, entry in stages.items()}
+    parts = [name for name in found if name.partition(":")[0] in ("teach", "compress", "graph")] + [f"export:{target}"]
+    return {**found, "search": round(sum(found[name] for name in parts), 1)}
 
 
 def main() -> None:
@@ -75,10 +79,10 @@ def main() -> None:
         [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
     ).stdout.strip()
     common = ("--model", MODEL, "--data", str(folder), "--task", "text-classification", "--method", "full", "--output", str(run))
-    seconds = {"adapt": edgetune("adapt", *common, "--text", "text", "--label", "label")}
-    seconds["export_fit"] = edgetune("export", str(run), "--target", target, "--fit", "--output", str(asked.work / f"{asked.name}-fit"))
-    search = report(run)["export"][target]
-    seconds["export"] = edgetune("export", str(run), "--target", target)
+    edgetune("adapt", *common, "--text", "text", "--label", "label")
+    edgetune("export", str(run), "--target", target, "--fit", "--output", str(asked.work / f"{asked.name}-fit"))
+    search, seconds = report(run)["export"][target], spent(run, target)
+    edgetune("export", str(run), "--target", target, "--set", "export.fit=false")  # the same weights, for the first table
     form = search["form"]
     student = run / "merged" if form == "whole" else run / "compressed" / form
     subprocess.run(
