@@ -64,7 +64,7 @@ def float_graph(merged: Path, path: Path) -> Path:
     ids = torch.ones((2, 16), dtype=torch.int64)
     program = torch.onnx.export(
         Graph().eval(),
-        (ids, ids),
+        (ids, torch.ones_like(ids)),
         dynamo=True,
         input_names=["input_ids", "attention_mask"],
         output_names=["logits"],
@@ -215,11 +215,11 @@ def build_executorch(merged: Path, work: Path, train: Path) -> None:
     ids = torch.ones((1, 16), dtype=torch.int64)
     length = {1: torch.export.Dim("sequence_length", min=2, max=MAX_LENGTH)}
     shapes = {"input_ids": length, "attention_mask": length}
-    traced = torch.export.export(Graph().eval(), (ids, ids), dynamic_shapes=shapes).module()
+    traced = torch.export.export(Graph().eval(), (ids, torch.ones_like(ids)), dynamic_shapes=shapes).module()
     quantizer = XNNPACKQuantizer().set_module_type(torch.nn.Linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(traced, quantizer)
-    prepared(ids, ids)
-    program = torch.export.export(convert_pt2e(prepared), (ids, ids), dynamic_shapes=shapes)
+    prepared(ids, torch.ones_like(ids))
+    program = torch.export.export(convert_pt2e(prepared), (ids, torch.ones_like(ids)), dynamic_shapes=shapes)
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
     (work / "model.pte").write_bytes(lowered.buffer)
 

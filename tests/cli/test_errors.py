@@ -130,7 +130,8 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 
 WAITING = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits that it is ignored
 from edgetune import target
 from edgetune.cli import app
 
