@@ -46,24 +46,29 @@ def torch_model(merged: Path) -> Any:
     return AutoModelForSequenceClassification.from_pretrained(merged, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def float_graph(merged: Path, path: Path) -> Path:
-    """The plain export: eager attention, opset 20."""
+def logits_only(merged: Path) -> Any:
+    """The model as exporters take it: ids and mask in, logits out."""
     import torch
-
-    model = torch_model(merged)
 
     class Graph(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model = torch_model(merged)
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
+    return Graph().eval()
+
+
+def float_graph(merged: Path, path: Path) -> Path:
+    """The plain export: eager attention, opset 20."""
+    import torch
+
     batch, sequence = torch.export.Dim("batch_size"), torch.export.Dim("sequence_length", max=512)
     ids = torch.ones((2, 16), dtype=torch.int64)
     program = torch.onnx.export(
-        Graph().eval(),
+        logits_only(merged),
         (ids, torch.ones_like(ids)),
         dynamo=True,
         input_names=["input_ids", "attention_mask"],
@@ -202,20 +207,10 @@ def build_executorch(merged: Path, work: Path, train: Path) -> None:
     from executorch.exir import to_edge_transform_and_lower
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    model = torch_model(merged)
-
-    class Graph(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
     ids = torch.ones((1, 16), dtype=torch.int64)
     length = {1: torch.export.Dim("sequence_length", min=2, max=MAX_LENGTH)}
     shapes = {"input_ids": length, "attention_mask": length}
-    traced = torch.export.export(Graph().eval(), (ids, torch.ones_like(ids)), dynamic_shapes=shapes).module()
+    traced = torch.export.export(logits_only(merged), (ids, torch.ones_like(ids)), dynamic_shapes=shapes).module()
     quantizer = XNNPACKQuantizer().set_module_type(torch.nn.Linear, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
     prepared = prepare_pt2e(traced, quantizer)
     prepared(ids, torch.ones_like(ids))
