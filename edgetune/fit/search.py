@@ -77,9 +77,8 @@ def search(
     found = [_refused(f, base, whole.asked, slowest if here else None, latency_ms if here else None) for f in found]
     found = _without_beaten(found)
     found = [f if f.reason else _second_round(f, base, asked[f.candidate.form]) for f in found]
-    for one in sorted((f for f in found if not f.reason), key=lambda f: f.cost):
-        judged = _third_round(one, base, asked[one.candidate.form])
-        found[found.index(one)] = judged
+    for at in sorted((i for i, f in enumerate(found) if not f.reason), key=lambda i: found[i].cost):
+        found[at] = judged = _third_round(found[at], base, asked[found[at].candidate.form])
         progress.note(f"{_named(judged)}: {judged.candidate.size_bytes / 1e6:.1f} MB, {judged.p50_ms:.2f} ms, {judged.reason}")
         if judged.candidate.chosen:
             break
