@@ -91,7 +91,8 @@ def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adap
 
 
 def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
-    from edgetune.stages.export import Form, bundle
+    from edgetune.fit.choice import Form
+    from edgetune.stages.export import bundle
 
     forms = _forms(workspace, recipe, dataset, merged)
     bundles = []
@@ -110,7 +111,8 @@ def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], d
 
 def _graph(workspace: Workspace, recipe: Recipe, device: Target, form: str, model: Merged) -> Graph:
     """The float graph of `model` as `device` takes it: traced once for an opset and IR, and changed once for each kind of inputs."""
-    from edgetune.stages.export import graph, longest, taken
+    from edgetune.fit.choice import longest
+    from edgetune.stages.export import graph, taken
 
     runtime = device.runtime
     place = f"opset{runtime.opset}-ir{runtime.ir}" + ("" if form == WHOLE else f"-{form}")

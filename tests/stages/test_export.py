@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 import tiny
 
-from edgetune import target, tasks
+from edgetune import target
 from edgetune.artifact import Graph
 from edgetune.errors import GateError, RecipeError
-from edgetune.profile import Budget
+from edgetune.fit.choice import Form
 from edgetune.runtime import verify
 from edgetune.stages import export as stage
 from edgetune.target import Target
@@ -36,9 +35,7 @@ def graph(run: Any) -> Graph:
 
 def bundle(run: Any, graph: Graph, out: Path, device: Target | None = None, **keys: Any) -> dict[str, Any]:
     recipe = tiny.recipe(Path(run.recipe.model).parent, **{"export__max_drop": 0.3, **keys})
-    return stage.bundle(
-        recipe, device or target.load("arm64"), run.dataset, [stage.Form("whole", run.merged, graph)], out.parent / "work", out
-    )
+    return stage.bundle(recipe, device or target.load("arm64"), run.dataset, [Form("whole", run.merged, graph)], out.parent / "work", out)
 
 
 def test_the_bundle_is_verified_and_its_facts_add_up(run: Any, graph: Graph, out: Path) -> None:
@@ -118,19 +115,6 @@ def test_a_size_that_nothing_has(run: Any, graph: Graph, out: Path) -> None:
     assert bundle(run, graph, out, export__max_size_mb=float(found[1]))["scheme"] == "int8-dynamic"
 
 
-def test_the_targets_budget_counts_too_and_the_recipe_goes_over_it(run: Any) -> None:
-    device = target.load("arm64")
-    small = device.model_copy(update={"budget": Budget(size_mb=3, max_drop=0.2, max_perplexity_increase=0.3)})
-    encoder, decoder = tasks.get("text-classification"), tasks.get("text-generation")
-    none = tiny.recipe(Path(), export__max_drop=None)
-    assert stage._size(none, device) is None
-    assert stage._size(none, small) == 3e6
-    assert stage._size(tiny.recipe(Path(), export__max_size_mb=1), small) == 1e6
-    assert (stage._allowed(none, small, encoder), stage._allowed(none, small, decoder)) == (0.2, 0.3)
-    assert stage._allowed(tiny.recipe(Path(), export__max_drop=0.0), small, encoder) == 0.0
-    assert run.recipe.export.max_drop == 0.05
-
-
 def test_memory_is_measured_and_a_broken_budget_refused(run: Any, graph: Graph, out: Path) -> None:
     with pytest.raises(GateError, match=r"arm64: memory_mb is [\d.]+, the budget is 1"):
         bundle(run, graph, out, export__schemes=["fp32"], export__max_memory_mb=1)
@@ -157,17 +141,6 @@ def test_the_minimum_runtime_is_the_larger_of_the_two(run: Any, graph: Graph, ou
     newer = device.model_copy(update={"runtime": device.runtime.model_copy(update={"onnxruntime_min": "1.9"})})
     bundle(run, graph, out, newer, export__schemes=["fp32"])
     assert json.loads((out / "edgetune.json").read_text("utf-8"))["onnxruntime_min"] == "1.17", "1.9 is older than 1.17"
-
-
-@pytest.mark.parametrize("count", [1, 5, 64, 1000])
-def test_real_lengths_are_spread_over_the_test_rows(count: int) -> None:
-    examples = [{"input_ids": [0] * (1 + i % 50)} for i in range(count)]
-    lengths = stage._lengths(examples)
-    every = sorted(len(e["input_ids"]) for e in examples)
-    assert len(lengths) == min(64, count)
-    assert lengths == sorted(lengths)
-    assert (lengths[0], lengths[-1]) == (every[0], every[-1])
-    assert np.mean(lengths) == pytest.approx(np.mean(every), rel=0.05)
 
 
 def test_the_graph_is_that_of_the_merged_model(run: Any, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
