@@ -24,10 +24,28 @@ class Section(BaseModel):
 
 class DataKeys(Section):
     path: str = Field("", description="hub id, file, or folder of train/validation/test files")
+    validation: str = Field("", description="file of the validation rows, where path is one file")
+    test: str = Field("", description="file of the test rows, where path is one file")
+    header: str = Field("", description="names of the columns, with commas between, for CSV and TSV files without a header line")
     text: str = Field("", description="column with the text; found by name when left out, and said")
+    text_pair: str = Field("", description="column with the second text of a pair")
     label: str = Field("", description="column with the label; found by name when left out, and said")
+    labels: str = Field("", description="column with several labels a text")
+    intent: str = Field("", description="column with the intent, beside tags")
+    score: str = Field("", description="column with a number to predict")
+    tokens: str = Field("", description="column with the words, beside their tags")
+    tags: str = Field("", description="column with a tag a word (BIO, IOB1, BIOES, ...)")
+    spans: str = Field("", description="column with spans of the text: start, end, label")
+    question: str = Field("", description="column with the question")
+    context: str = Field("", description="column with the text that answers the question")
+    answers: str = Field("", description="column with the answers, as SQuAD has them")
     prompt: str = Field("", description="column with the prompt (text generation)")
     completion: str = Field("", description="column with the completion (text generation)")
+    source: str = Field("", description="column (of parallel files: the suffix) with the text to translate or sum up")
+    target: str = Field("", description="column (of parallel files: the suffix) with its translation or summary")
+    group: str = Field(
+        "", description="column whose equal values stay in one split; found when it is called group, or title beside answers"
+    )
     out_of_scope: str = Field(
         "",
         description="label of rows that belong to no class; found when it is called out_of_scope or oos",

@@ -22,6 +22,8 @@ Function = Callable[..., Any]
 # Keys whose flag has another name than the key. Sections not in BARE put their own name before the key's.
 NAMED = {
     "data.path": "--data",
+    "data.source": "--source-column",
+    "data.target": "--target-column",
     "export.targets": "--target",
     "export.schemes": "--scheme",
     "export.max_size_mb": "--max-size",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgetune import progress, tasks
-from edgetune.data import check, columns, find, split
+from edgetune.data import check, classes, columns, find, kinds, split
 from edgetune.data.find import SPLITS, digests
-from edgetune.data.read import Bad
+from edgetune.data.table import Bad
 from edgetune.errors import DataError, RunError
 from edgetune.recipe import Recipe
 
@@ -23,8 +22,9 @@ __all__ = ["SPLITS", "Loaded", "digests", "load", "rows"]
 class Loaded:
     """Rows by split (`train`, `validation`, `test`), and what was found out about them.
 
-    A row has the task's columns (`text`, `label`; or `prompt`, `completion`; or `messages`: [{role, content}, ...]), its `row` number
-    (see `edgetune.data.read`) and its `file`; a test row whose text was in train too has `overlap: true`.
+    A row has the task's columns, in the form that `edgetune.data.kinds` gives them (`text`, `label`; `text`, `words`, `tags`; `question`,
+    `context`, `answers`; `messages`; ...), its `row` number (see `edgetune.data.forms`), its `file`, and its `group` where there is one; a test
+    row whose text was in train too has `overlap: true`.
     """
 
     splits: dict[str, list[dict[str, Any]]]
@@ -36,14 +36,15 @@ def load(recipe: Recipe) -> Loaded:
 
     `facts` are JSON values and hold no text of the rows:
       task, columns {column: name in the file}, columns_given [those that the recipe named], files [{file, split, rows}], ignored [names],
-      read (rows), rows {split: n}, dropped [{file, row, reason}]: read = sum of rows + length of dropped,
-      labels (sorted, without out_of_scope), out_of_scope (label or None), label_counts {split: {label: n}},
+      read (rows), rows {split: n}, dropped [{file, row, reason}]: read = sum of rows + length of dropped, mended [{file, row, reason}],
+      labels (sorted, without out_of_scope; for tags O, B-x, I-x, ...), out_of_scope (label or None),
+      label_counts {split: {label: n}}, entity_counts {split: {type: n}} (rows with tags),
+      answers {split: {answered, unanswered}} (rows with answers), scores {split: {min, mean, max}}, group (column or ""),
       duplicates {split: n} (rows whose text an earlier row has; in train those with the same answer were dropped),
       conflicts {texts, rows [{file, row}]} (texts with several answers in train), overlap {"train_test": rows of test that were in
       train, ...}, cut {split: "train"} for splits that were missing, characters {split: {column: {min, median, p95, max}}}.
     """
     task = tasks.get(recipe.task)
-    labelled = "label" in task.columns
     found, ignored = find.tables(recipe.data)
     tables = [table for group in found.values() for table in group]
     totals = {table.file: table.read for table in tables}
@@ -53,24 +54,31 @@ def load(recipe: Recipe) -> Loaded:
 
     named = columns.find(task, recipe, tables)
     splits: dict[str, list[dict[str, Any]]] = {name: [] for name in found}
+    mended: list[Bad] = []
     for name, group in found.items():
         for table in group:
-            good, lacking = columns.rows(table, named)
+            good, lacking, repaired = columns.rows(table, named)
             splits[name] += good
             bad += lacking
+            mended += repaired
     if not all(splits.values()):
         raise check.refuse(bad, totals, task, named)
 
-    scope = check.out_of_scope(recipe.data.out_of_scope, splits) if labelled else None
+    classed = [column for column in classes.CLASSED if column in named.names or (column == "tags" and "spans" in named.names)]
+    scope = check.out_of_scope(recipe.data.out_of_scope, splits) if "label" in classed else None
     duplicates = {name: check.repeats(part) for name, part in splits.items()}
     overlap, leaked = check.separate(splits)
-    splits["train"], repeated, conflicts = check.deduplicate(splits["train"], "label" if labelled else "completion")
-    if labelled:
-        bad += check.unseen(splits, scope)
+    answered = next(
+        (column for column in columns.ANSWERED if column in splits["train"][0]), "completion" if columns.MESSAGES in named.names else ""
+    )
+    splits["train"], repeated, conflicts = check.deduplicate(splits["train"], answered)
+    for column in classed:
+        bad += check.unseen(splits, column, scope)
     if bad and recipe.data.on_bad_row == "error":
         raise check.refuse(bad, totals, task, named)
     _drop(splits, bad)
-    labels = check.classes(splits["train"], scope) if labelled else []
+    labels = _labels(task, splits, classed, scope)
+    check.groups(splits)
     made = split.complete(splits, recipe.seed)
 
     dropped = check.in_order(bad + leaked + repeated, totals)
@@ -84,14 +92,21 @@ def load(recipe: Recipe) -> Loaded:
         "read": sum(totals.values()),
         "rows": {name: len(part) for name, part in splits.items()},
         "dropped": [{"file": one.file, "row": one.row, "reason": one.reason} for one in dropped],
+        "mended": [{"file": one.file, "row": one.row, "reason": one.reason} for one in check.in_order(mended, totals)],
         "labels": labels,
         "out_of_scope": scope,
-        "label_counts": {name: _counts(part) for name, part in splits.items()} if labelled else {},
+        "label_counts": {name: classes.counts(part, of[0]) for name, part in splits.items()}
+        if (of := [c for c in classed if c != "tags"])
+        else {},
+        "entity_counts": {name: classes.counts(part, "tags") for name, part in splits.items()} if "tags" in classed else {},
+        "answers": {name: _answered(part) for name, part in splits.items()} if "answers" in named.names else {},
+        "scores": {name: _scores(part) for name, part in splits.items()} if "score" in named.names else {},
+        "group": named.group,
         "duplicates": duplicates,
         "conflicts": {"texts": len(conflicts), "rows": [{"file": r["file"], "row": r["row"]} for group in conflicts for r in group]},
         "overlap": overlap,
         "cut": made,
-        "characters": {name: _characters(part, named.names) for name, part in splits.items()},
+        "characters": {name: _characters(part) for name, part in splits.items()},
     }
     return Loaded(splits, facts)
 
@@ -119,16 +134,35 @@ def _drop(splits: dict[str, list[dict[str, Any]]], bad: list[Bad]) -> None:
             raise DataError(f"no usable row is left in {name}", details=why, mend="mend the rows that were dropped")
 
 
-def _counts(part: list[dict[str, Any]]) -> dict[str, int]:
-    return dict(sorted(Counter(row["label"] for row in part).items()))
+def _labels(task: tasks.Task, splits: dict[str, list[dict[str, Any]]], classed: list[str], scope: str | None) -> list[str]:
+    """The labels of the task: as its module lists them, else those of its first column with classes, then of the next."""
+    found: list[str] = []
+    for column in classed:
+        own = classes.known(splits["train"], column, scope)
+        found += own
+        counts = classes.counts(splits["train"], column)
+        classes.say_unbalanced(counts, column, scope)
+        classes.say_missing([name for name in counts if name != scope], splits, column)
+    listed = getattr(task.module, "labels", None) if classed else None
+    return list(listed(splits["train"])) if listed else found
 
 
-def _characters(part: list[dict[str, Any]], names: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def _answered(part: list[dict[str, Any]]) -> dict[str, int]:
+    answered = sum(bool(row["answers"]) for row in part)
+    return {"answered": answered, "unanswered": len(part) - answered}
+
+
+def _scores(part: list[dict[str, Any]]) -> dict[str, float]:
+    scores = [row["score"] for row in part]
+    return {"min": min(scores), "mean": sum(scores) / len(scores), "max": max(scores)}
+
+
+def _characters(part: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     import numpy as np
 
     found = {}
-    for column in names:
-        if column == "label":
+    for column in (*kinds.TEXTS, columns.MESSAGES):
+        if column not in part[0]:
             continue
         sizes = [sum(len(m["content"]) for m in row[column]) if column == columns.MESSAGES else len(row[column]) for row in part]
         low, median, p95, high = np.percentile(sizes, [0, 50, 95, 100]).tolist()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetune import progress
-from edgetune.data.columns import Columns, answer, key
-from edgetune.data.read import Bad, lines
+from edgetune.data import classes
+from edgetune.data.columns import WORDS, Columns, answer, key
+from edgetune.data.table import Bad, lines
 from edgetune.errors import DataError, did_you_mean
 from edgetune.recipe import LABEL_NAMES_OUT_OF_SCOPE
 from edgetune.tasks import Task
@@ -19,7 +20,10 @@ NEEDS = {
     "broken JSON": "each line of a JSONL file is one JSON object",
     "no object": 'a row is a JSON object, such as {"text": "...", "label": "..."}',
     "a label never seen in train": "each label needs rows in train, and such that are in no other split",
+    "an intent never seen in train": "each intent needs rows in train, and such that are in no other split",
+    "an entity type never seen in train": "each entity type needs rows in train, and such that are in no other split",
 }
+PLURAL = ("tokens", "tags", "spans", "labels", "answers", "messages")
 MOST_GROUPS = 5  # kinds of problem that one error shows; with MOST_LINES each and the frame this stays under 20 lines
 MOST_LINES = 3
 
@@ -43,7 +47,7 @@ def refuse(bad: Sequence[Bad], totals: Mapping[str, int], task: Task, columns: C
     reasons = dict.fromkeys(reason for _, reason in groups)
     details += [NEEDS[reason] for reason in reasons if reason in NEEDS]
     if columns is not None and any(reason not in NEEDS for reason in reasons):
-        details.append(f"a {task.name} row needs a {' and a '.join(columns.names)}; read as {columns}")
+        details.append(f"{_a(task.name)} row needs {' and '.join(map(_a, columns.names))}; read as {columns}")
     return DataError(what, details=details, mend="fix the rows, or drop them on purpose:  --set data.on_bad_row=drop")
 
 
@@ -103,8 +107,20 @@ def separate(splits: dict[str, Rows]) -> tuple[dict[str, int], list[Bad]]:
     return counts, left
 
 
-def deduplicate(rows: Rows, what: str) -> tuple[Rows, list[Bad], list[list[dict[str, Any]]]]:
-    """Rows of the same text and the same answer are kept once; returns (kept, left out, groups of one text with several answers)."""
+def groups(splits: Mapping[str, Rows]) -> None:
+    """Warn where splits that the user supplied share a group."""
+    names = {split: {row["group"] for row in rows if "group" in row} for split, rows in splits.items()}
+    for first, second in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        if shared := names.get(first, set()) & names.get(second, set()):
+            progress.warn(f"{first} and {second} share {len(shared):,} groups (data.group), so {second} is easier than new data will be")
+
+
+def deduplicate(rows: Rows, column: str) -> tuple[Rows, list[Bad], list[list[dict[str, Any]]]]:
+    """Rows of the same text and the same answer are kept once; returns (kept, left out, groups of one text with several answers).
+
+    `column` is the one with the answer, "" where there is none.
+    """
+    what = WORDS.get(column, column)
     seen: dict[tuple[str, str], dict[str, Any]] = {}
     by_text: dict[str, Rows] = defaultdict(list)
     left: list[Bad] = []
@@ -119,12 +135,14 @@ def deduplicate(rows: Rows, what: str) -> tuple[Rows, list[Bad], list[list[dict[
             by_text[k[0]].append(row)
     several = [group for group in by_text.values() if len(group) > 1]
     if left:
-        progress.note(f"{len(left):,} duplicate row{'s' if len(left) > 1 else ''} in train kept once (same text, same {what})")
+        progress.note(
+            f"{len(left):,} duplicate row{'s' if len(left) > 1 else ''} in train kept once (same text{f', same {what}' if what else ''})"
+        )
     if several:
         at = [row["row"] for group in several for row in group]
-        word = "text" if what == "label" else "prompt"
+        word = {"completion": "prompt", "answers": "question", "target": "source"}.get(column, "text")
         texts = f"{len(several):,} {word}s in train have" if len(several) > 1 else f"1 {word} in train has"
-        tell = progress.warn if what == "label" else progress.note
+        tell = progress.note if column in ("completion", "target") else progress.warn
         tell(f"{texts} more than one {what} ({lines(len(at), at)}); all are kept")
     return list(seen.values()), left, several
 
@@ -134,33 +152,25 @@ def repeats(rows: Rows) -> int:
     return len(rows) - len({key(row) for row in rows})
 
 
-def unseen(splits: Mapping[str, Rows], scope: str | None) -> list[Bad]:
-    """Rows of validation and test whose label no row of train has."""
-    known = {row["label"] for row in splits["train"]} | {scope}
-    choices = sorted(label for label in known if label)
-    found = [row for split in ("validation", "test") for row in splits.get(split, ()) if row["label"] not in known]
-    hints = {label: did_you_mean(label, choices) for label in list(dict.fromkeys(row["label"] for row in found))[:20]}
-    return [
-        Bad(row["file"], row["row"], "a label never seen in train", f'label "{row["label"][:60]}"{hints.get(row["label"], "")}')
-        for row in found
+def unseen(splits: Mapping[str, Rows], column: str, scope: str | None) -> list[Bad]:
+    """Rows of validation and test with a label, intent or entity type that no row of train has."""
+    known = {name for row in splits["train"] for name in classes.of(row, column)} | {scope}
+    choices = sorted(name for name in known if name)
+    found = [
+        (row, name)
+        for split in ("validation", "test")
+        for row in splits.get(split, ())
+        if (name := next((name for name in classes.of(row, column) if name not in known), None)) is not None
     ]
+    hints = {name: did_you_mean(name, choices) for name in list(dict.fromkeys(name for _, name in found))[:20]}
+    what = classes.CLASSED[column]
+    reason = f"{_a(what)} never seen in train"
+    return [Bad(row["file"], row["row"], reason, f'{what} "{name[:60]}"{hints.get(name, "")}') for row, name in found]
 
 
-def classes(rows: Rows, scope: str | None) -> list[str]:
-    """The labels of train, sorted, without the one out of scope. Raises DataError when there are fewer than two."""
-    counts = Counter(row["label"] for row in rows)
-    labels = sorted(label for label in counts if label != scope)
-    if len(labels) < 2:
-        only = f'one class only ("{labels[0][:60]}", {counts[labels[0]]:,} rows)' if labels else "no class"
-        aside = [f'rows labelled "{scope}" count as no class'] if scope else []
-        raise DataError(f"train has {only}", details=["a classifier tells at least two labels apart", *aside], mend="check data.label")
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for label in labels:
-        spellings[label.casefold()].append(label)
-    alike = [" / ".join(group) for group in spellings.values() if len(group) > 1]
-    if alike:
-        progress.warn(f"labels that differ only in case are different classes: {', '.join(alike[:5])}")
-    return labels
+def _a(word: str) -> str:
+    """'a text', 'an intent', 'tags'."""
+    return word if word in PLURAL else f"a{'n' if word[0] in 'aeio' else ''} {word}"
 
 
 def _sentence(group: Sequence[Bad], totals: Mapping[str, int]) -> str:

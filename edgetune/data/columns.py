@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import math
+import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgetune import progress
-from edgetune.data.read import Bad, Table
+from edgetune.data import instructions, kinds
+from edgetune.data.instructions import MESSAGES
+from edgetune.data.table import Bad, Table, lines
 from edgetune.errors import DataError, did_you_mean
 from edgetune.recipe import Recipe
 from edgetune.tasks import Task
 
-MESSAGES = "messages"
-ROLES = ("system", "user", "assistant", "tool")
+GROUP = "group"
+FEWEST_GROUPS = 10  # a column that is called "group" groups only when a tenth of its values is one at least
+ANSWERED = ("label", "intent", "labels", "tags", "score", "answers", "target", "completion")
+WORDS = {"labels": "set of labels", "tags": "tagging", "answers": "answer"}  # one of them; the others are words already
 
 
 @dataclass(frozen=True)
 class Columns:
-    """`names`: column of the task -> column of the file; `given`: those that the recipe named."""
+    """`names`: column -> column of the file; `given`: those that the recipe named; `group`: the column whose rows stay together, or ""."""
 
     names: Mapping[str, str]
     given: frozenset[str]
+    group: str = ""
+    task: str = ""
 
     def __str__(self) -> str:
         return ", ".join(f'{column} = "{name}"' for column, name in self.names.items())
@@ -31,36 +38,10 @@ class Columns:
 def find(task: Task, recipe: Recipe, tables: Sequence[Table]) -> Columns:
     """Which column is which, decided on the first table and present in all. Raises DataError with every problem found."""
     first = tables[0]
-    names: dict[str, str] = {}
-    problems: list[str] = []
-    mends: list[str] = []
-    given = frozenset(column for column in task.columns if getattr(recipe.data, column))
-    if MESSAGES in first.columns and "completion" in task.columns and not given:
-        if not any(name.lower() in task.columns["completion"] for name in first.columns):
-            names = {MESSAGES: MESSAGES}
-        else:
-            problems.append('there are both chat "messages" and a completion')
-            mends.append("--set data.prompt=... --set data.completion=..., or take one of them out")
-    for column, aliases in {} if names or problems else task.columns.items():
-        wanted = getattr(recipe.data, column)
-        if wanted:
-            candidates = [name for name in first.columns if name == wanted]
-            near = did_you_mean(wanted, first.columns)
-        else:
-            free = [name for name in first.columns if name not in names.values()]
-            fits = ([n for n in free if n == column], [n for n in free if n.lower() == column], [n for n in free if n.lower() in aliases])
-            candidates = next((names_found for names_found in fits if names_found), [])
-            near = next((hint for alias in aliases if (hint := did_you_mean(alias, free))), "")
-        if len(candidates) == 1:
-            names[column] = candidates[0]
-        elif candidates:
-            problems.append(f"{column}: more than one column could be it: {', '.join(candidates)}")
-            mends.append(f"--set data.{column}={candidates[0]}")
-        else:
-            problems.append(f'{column}: no column "{wanted}"{near}' if wanted else f"{column}: none of {', '.join(aliases)}{near}")
-            mends.append(f"--set data.{column}=COLUMN")
+    given = frozenset(column for column in kinds.KINDS if getattr(recipe.data, column, ""))
+    names, problems, mends = _best(task, recipe, first.columns)
     if problems:
-        header = "" if names else " (the first line of a CSV or TSV is its header)"
+        header = "" if names else " (the first line of a CSV or TSV is its header; name the columns of a file without:  --header A,B)"
         raise DataError(
             f"{first.file}: cannot tell which column is which",
             details=[*problems, f"columns found: {_listed(first.columns)}{header}"],
@@ -74,13 +55,95 @@ def find(task: Task, recipe: Recipe, tables: Sequence[Table]) -> Columns:
                 details=[f"columns found: {_listed(table.columns)}"],
                 mend=f'call it "{absent[0]}" in every file',
             )
-    found = Columns(names, given)
-    progress.note(f"columns: {found}" + ("" if given == names.keys() else " (found by name)"))
+    found = Columns(names, given & names.keys(), _group(recipe, names, tables), task.name)
+    progress.note(f"columns: {found}" + ("" if given >= names.keys() else " (found by name)"))
     return found
 
 
-def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad]]:
-    """The rows in the task's own columns, with `row` and `file`; and those that lack something."""
+def _best(task: Task, recipe: Recipe, header: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """(column -> name in the file, problems, mends) for the way of giving the task's columns that the file fits best."""
+    tried = [_match(task, recipe, header, way) for way in _ways(task, recipe, header)]
+    return min(tried, key=lambda one: len(one[1]))  # the first of the best
+
+
+def _ways(task: Task, recipe: Recipe, header: Sequence[str]) -> list[tuple[str, ...]]:
+    """The columns to look for: one tuple for each way of giving what the task wants, the preferred first."""
+    lower = {name.lower() for name in header}
+    own = tuple(task.columns)
+    for column, ways in kinds.WAYS.items():
+        members = {name for way in ways for name in way}
+        special = {name for way in ways for name in way if name not in kinds.TEXTS}
+        if column not in own and not special & set(own):
+            continue
+        rest = tuple(name for name in own if name not in members)
+        if column == "completion":
+            given = any(getattr(recipe.data, name, "") for name in members)
+            if not given and "instruction" in lower and lower & set(kinds.ALIASES["input"]) and "prompt" not in lower:
+                return [ways[2], ways[0]]
+            return [ways[1]] if not given and MESSAGES in header else [ways[0]]
+        chosen = [way for way in ways if any(getattr(recipe.data, name, "") for name in way if name in special)] or ways
+        return [(*way, *rest) if "text" in way else (*way, "text", *rest) for way in chosen]
+    return [own]
+
+
+def _match(task: Task, recipe: Recipe, header: Sequence[str], way: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    names: dict[str, str] = {}
+    problems: list[str] = []
+    mends: list[str] = []
+    if way == (MESSAGES,):
+        if not any(name.lower() in task.columns["completion"] for name in header):
+            return {MESSAGES: MESSAGES}, [], []
+        return (
+            {},
+            ['there are both chat "messages" and a completion'],
+            ["--set data.prompt=... --set data.completion=..., or take one of them out"],
+        )
+    for column in way:
+        aliases = task.columns.get(column) or kinds.ALIASES.get(column, (column,))
+        wanted = getattr(recipe.data, column, "")
+        optional = column in task.optional
+        if column == "text" and "tokens" in way:
+            optional, aliases = True, ()  # only a column of that very name is the text that the tokens are of
+        if wanted:
+            candidates = [name for name in header if name == wanted]
+            near = did_you_mean(wanted, header)
+        else:
+            free = [name for name in header if name not in names.values()]
+            fits = ([n for n in free if n == column], [n for n in free if n.lower() == column], [n for n in free if n.lower() in aliases])
+            candidates = next((names_found for names_found in fits if names_found), [])
+            near = next((hint for alias in aliases if (hint := did_you_mean(alias, free))), "")
+        if len(candidates) == 1:
+            names[column] = candidates[0]
+        elif candidates:
+            problems.append(f"{column}: more than one column could be it: {', '.join(candidates)}")
+            mends.append(f"--set data.{column}={candidates[0]}")
+        elif wanted or not optional:
+            problems.append(f'{column}: no column "{wanted}"{near}' if wanted else f"{column}: none of {', '.join(aliases)}{near}")
+            mends.append(f"--set data.{column}=COLUMN")
+    return names, problems, mends
+
+
+def _group(recipe: Recipe, names: Mapping[str, str], tables: Sequence[Table]) -> str:
+    """The column whose rows stay in one split: the one named, else "group", else the title of a question's article."""
+    free = [name for name in tables[0].columns if name not in names.values()]
+    if wanted := recipe.data.group:
+        if wanted not in tables[0].columns:
+            raise DataError(f'{tables[0].file} has no column "{wanted}"{did_you_mean(wanted, tables[0].columns)}', mend="check data.group")
+        return wanted
+    found = next((name for name in (GROUP, *(("title",) if "answers" in names else ())) if name in free), "")
+    if not found or not all(found in table.columns for table in tables):
+        return ""
+    count = len({str(row.get(found)) for table in tables for _, row in table.rows})
+    if count < FEWEST_GROUPS:
+        progress.note(f'the column "{found}" has {count} values, too few to cut splits by; --set data.group={found} insists')
+        return ""
+    progress.note(f'rows with the same "{found}" stay in one split ({count:,} of them; data.group)')
+    return found
+
+
+def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad], list[Bad]]:
+    """(rows in the task's own columns, with `row` and `file` (and `group`); those that lack something; what was mended and is used)."""
+    readers = {column: kinds.OF_TASK.get((columns.task, column), kinds.KINDS[column]) for column in columns.names}
     kept: list[dict[str, Any]] = []
     bad: list[Bad] = []
     trimmed = 0
@@ -88,100 +151,79 @@ def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad
         row: dict[str, Any] = {}
         missing: list[str] = []
         for column, name in columns.names.items():
-            value = source.get(name)
-            if column == MESSAGES:
-                value, problem = _messages(value)
-            elif column == "label":
-                value, problem = _label(value, table.classes.get(name))
-            else:
-                value, problem = _text(value, column)
+            value, problem = readers[column](source.get(name), table.classes.get(name))
             if problem:
                 missing.append(problem)
-            elif column == "label":
+            elif column in ("label", "intent"):
                 trimmed += value != source[name] and isinstance(source[name], str)
             row[column] = value
         if missing:
             bad.append(Bad(table.file, number, " and ".join(missing)))
         else:
-            kept.append({**row, "row": number, "file": table.file})
+            group = {GROUP: str(source[columns.group])} if columns.group and source.get(columns.group) is not None else {}
+            kept.append({**row, "row": number, "file": table.file, **group})
     if trimmed:
         progress.note(f"{table.file}: {trimmed:,} label{'s' if trimmed > 1 else ''} had blanks around, which were cut off")
-    return kept, bad
+    if empty := [row["row"] for row in kept if row.get("labels") == []]:
+        progress.note(f"{table.file}: {len(empty):,} row{'s' if len(empty) > 1 else ''} without any label ({lines(len(empty), empty)})")
+    kept, broken, mended = _joined(table.file, kept, columns)
+    return kept, bad + broken, mended
+
+
+def _joined(file: str, rows: list[dict[str, Any]], columns: Columns) -> tuple[list[dict[str, Any]], list[Bad], list[Bad]]:
+    """The rows with the columns that belong together put together; (kept, bad, mended)."""
+    bad: list[Bad] = []
+    mended: list[Bad] = []
+    for needed, make in kinds.JOINS.items():
+        if not set(needed) <= columns.names.keys():
+            continue
+        join = make(rows, lambda what: progress.note(f"{file}: {what}"))
+        kept = []
+        for row in rows:
+            problem, where, mend = join(row)
+            if problem:
+                bad.append(Bad(file, row["row"], problem, where))
+                continue
+            kept.append(row)
+            if mend:
+                mended.append(Bad(file, row["row"], mend))
+        rows = kept
+    by_reason: dict[str, list[int]] = defaultdict(list)
+    for one in mended:
+        by_reason[one.reason].append(one.row)
+    for reason, at in by_reason.items():
+        progress.note(f"{file}: {len(at):,} row{'s' if len(at) > 1 else ''} had {reason} ({lines(len(at), at)})")
+    return rows, bad, mended
 
 
 def key(row: Mapping[str, Any]) -> str:
-    """What decides whether two rows are the same: the text, or the prompt, case-folded, with runs of whitespace as one space."""
-    return normalise(question(row))
+    """What decides whether two rows are the same: all that is asked, case-folded, with runs of whitespace as one space."""
+    return "\x1f".join(map(normalise, _asked(row)))  # no part can hold it: it counts as whitespace
 
 
 def question(row: Mapping[str, Any]) -> str:
-    """The text of a classification row; what a generation row is asked."""
-    if MESSAGES in row:
-        return "\n".join(f"{message['role']}: {message['content']}" for message in row[MESSAGES][:-1])
-    return str(row["text"] if "text" in row else row["prompt"])
+    """All that a row asks: its text (and second text), prompt, or question and context, with a line break between."""
+    return "\n".join(_asked(row))
 
 
 def answer(row: Mapping[str, Any]) -> str:
-    """The label, or the completion with runs of whitespace as one space."""
-    if "label" in row:
-        return str(row["label"])
-    return " ".join(str(row[MESSAGES][-1]["content"] if MESSAGES in row else row["completion"]).split())
+    """The label; the completion with runs of whitespace as one space; for other rows what is answered, as JSON."""
+    if MESSAGES in row:
+        return " ".join(str(row[MESSAGES][-1]["content"]).split())
+    found = {column: row[column] for column in ANSWERED if column in row}
+    if found.keys() == {"completion"}:
+        return " ".join(str(row["completion"]).split())
+    return str(row["label"]) if found.keys() == {"label"} else json.dumps(found, ensure_ascii=False)
+
+
+def _asked(row: Mapping[str, Any]) -> list[str]:
+    if MESSAGES in row:
+        return [instructions.conversation(row[MESSAGES])]
+    return [str(row[column]) for column in kinds.ASKED if column in row]
 
 
 def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-def _text(value: Any, column: str) -> tuple[str, str]:
-    if isinstance(value, float) and math.isnan(value):
-        value = None
-    elif isinstance(value, (int, float)):
-        value = str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return "", f"no {column}"
-    if not isinstance(value, str):
-        return "", f"a {column} that is no string"
-    if not _encodable(value):
-        return "", f"a {column} that is not valid Unicode"
-    return value, ""
-
-
-def _label(value: Any, classes: Sequence[str] | None) -> tuple[str, str]:
-    if classes is not None and isinstance(value, int):
-        value = classes[value] if 0 <= value < len(classes) else None  # -1 marks a row without a label
-    if isinstance(value, bool):
-        value = str(value).lower()
-    elif isinstance(value, float) and value.is_integer():
-        value = str(int(value))
-    text, problem = _text(value, "label")
-    return text.strip(), problem
-
-
-def _messages(value: Any) -> tuple[list[dict[str, str]], str]:
-    if not isinstance(value, list) or not value:
-        return [], "no messages"
-    kept: list[dict[str, str]] = []
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return [], "a message without role or content"
-        if message.get("role") not in ROLES:
-            return [], f"a message whose role is none of {', '.join(ROLES)}"
-        if not _encodable(message["content"]):
-            return [], "a message that is not valid Unicode"
-        kept.append({"role": message["role"], "content": message["content"]})
-    if kept[-1]["role"] != "assistant" or not kept[-1]["content"].strip():
-        return [], "no answer of the assistant at the end"
-    if len(kept) == 1:
-        return [], "no message before the assistant's answer"
-    return kept, ""
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
-        return False
-    return True
 
 
 def _listed(names: Sequence[str]) -> str:

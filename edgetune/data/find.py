@@ -8,14 +8,20 @@ from typing import Any
 
 from edgetune import progress
 from edgetune.artifact import file_digest
-from edgetune.data.read import FORMS, Table, read
+from edgetune.data.forms import FORMS
+from edgetune.data.read import read, read_parallel, stem_of, suffix_of
+from edgetune.data.table import Table
 from edgetune.errors import DataError, did_you_mean
 from edgetune.recipe import DataKeys
 
 SPLITS = ("train", "validation", "test")
 _SPLIT = re.compile(r"(?:(train|training)|(validation|valid|val|dev)|(test))(?![a-z])", re.IGNORECASE)
 _SHARD = re.compile(r"-\d+-of-\d+$")
+_PLAIN = ".txt"  # a split with another file has no use for one: it is a note, a list of words, ...
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+|[\w-]+")
+
+
+Part = tuple[Path, ...]  # one file, or parallel files
 
 
 def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
@@ -23,18 +29,22 @@ def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
 
     Raises DataError when there is nothing at the path, or no train split.
     """
-    found, ignored = _local(keys.path)
+    found, ignored = _local(keys)
     if found is None:
         return _hub(keys.path)
     if ignored:
         progress.note(f"ignored in {keys.path}: {', '.join(ignored)}")
-    return {split: [read(path, keys.encoding) for path in paths] for split, paths in found.items()}, ignored
+    header = tuple(name.strip() for name in keys.header.split(",")) if keys.header else ()
+    return {
+        split: [read(part[0], keys.encoding, header) if len(part) == 1 else read_parallel(part, keys.encoding) for part in parts]
+        for split, parts in found.items()
+    }, ignored
 
 
 def digests(keys: DataKeys) -> dict[str, str]:
-    """sha256 of every local file that `keys.path` names, by path; empty for a data set of the hub."""
-    found, _ = _local(keys.path)
-    return {str(path): file_digest(path) for paths in (found or {}).values() for path in paths}
+    """sha256 of every local file that `keys` names, by path; empty for a data set of the hub."""
+    found, _ = _local(keys)
+    return {str(path): file_digest(path) for parts in (found or {}).values() for part in parts for path in part}
 
 
 def split_of(name: str) -> str | None:
@@ -43,52 +53,95 @@ def split_of(name: str) -> str | None:
     return SPLITS[(match.lastindex or 1) - 1] if match else None
 
 
-def _local(name: str) -> tuple[dict[str, list[Path]] | None, list[str]]:
-    if not name:
-        forms = "a CSV, TSV, JSON, JSONL or Parquet file, a folder of train/validation/test files, or a hub id"
+def _local(keys: DataKeys) -> tuple[dict[str, list[Part]] | None, list[str]]:
+    """The files of each split; None for a name of the hub."""
+    if not keys.path:
+        forms = "a CSV, TSV, JSON, JSONL, Parquet, CoNLL or text file, a folder of train/validation/test files, or a hub id"
         raise DataError("no data given", mend=f"--data {forms}")
-    path = Path(name).expanduser()
+    path = Path(keys.path).expanduser()
+    beside = {split: name for split, name in (("validation", keys.validation), ("test", keys.test)) if name}
     if path.is_dir():
-        return _folder(path)
-    if path.exists():
-        return {"train": [path]}, []
-    if _HUB_ID.fullmatch(name) and path.suffix.lower() not in FORMS and not (len(path.parts) > 1 and path.parent.exists()):
-        return None, []
-    raise _missing(path)
+        found, ignored = _folder(path)
+        if beside:
+            raise DataError(
+                f"{path} is a folder, whose files are its splits, and data.{next(iter(beside))} names another file",
+                mend=f"give the file of the training rows as --data, such as {found['train'][0][0]}",
+            )
+        return found, ignored
+    part = _part(path)
+    if part is None:
+        if _HUB_ID.fullmatch(keys.path) and suffix_of(path) not in FORMS and not (len(path.parts) > 1 and path.parent.exists()):
+            return None, []
+        raise _missing(path, "--data")
+    parts = {"train": [part]}
+    for split, name in beside.items():
+        one = _part(Path(name).expanduser())
+        if one is None:
+            raise _missing(Path(name).expanduser(), f"data.{split}")
+        parts[split] = [one]
+    return {split: parts[split] for split in SPLITS if split in parts}, []
 
 
-def _folder(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+def _part(path: Path) -> Part | None:
+    """The file at `path`; or the parallel files whose name without suffix it is, such as train.en and train.de for `train`."""
+    if path.is_file() and suffix_of(path) in FORMS:
+        return (path,)
+    sides = _sides(path.parent).get(stem_of(path) if path.is_file() else path.name, ())
+    if len(sides) > 1 and (not path.exists() or path in sides):
+        return sides
+    return (path,) if path.exists() else None
+
+
+def _sides(folder: Path) -> dict[str, Part]:
+    """Files of unknown suffixes in `folder`, by their name without suffix."""
     found: dict[str, list[Path]] = {}
-    ignored: list[str] = []
+    for path in _content(folder) if folder.is_dir() else ():
+        if path.is_file() and suffix_of(path) and suffix_of(path) not in FORMS:
+            found.setdefault(stem_of(path), []).append(path)
+    return {stem: tuple(paths) for stem, paths in found.items()}
+
+
+def _content(folder: Path) -> list[Path]:
     try:
-        content = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror}") from None
+
+
+def _folder(folder: Path) -> tuple[dict[str, list[Part]], list[str]]:
+    found: dict[str, list[Part]] = {}
+    content = _content(folder)
     for path in content:
-        split = split_of(path.name) if path.is_file() and path.suffix.lower() in FORMS else None
-        if split:
-            found.setdefault(split, []).append(path)
-        else:
-            ignored.append(f"{path.name}/" if path.is_dir() else path.name)
-    for split, paths in found.items():
-        if len({(_SHARD.sub("", p.stem), p.suffix) for p in paths}) > 1:
+        if path.is_file() and suffix_of(path) in FORMS and (split := split_of(path.name)):
+            found.setdefault(split, []).append((path,))
+    for split, parts in found.items():
+        found[split] = [part for part in parts if suffix_of(part[0]) != _PLAIN] or parts
+    for stem, sides in _sides(folder).items():
+        if len(sides) > 1 and (split := split_of(stem)) and not any(len(part) == 1 for part in found.get(split, ())):
+            found.setdefault(split, []).append(sides)
+    used = {path for parts in found.values() for part in parts for path in part}
+    ignored = [f"{path.name}/" if path.is_dir() else path.name for path in content if path not in used]
+    for split, parts in found.items():
+        if len({(_SHARD.sub("", stem_of(part[0])), suffix_of(part[0])) for part in parts}) > 1:
+            names = [" + ".join(path.name for path in part) for part in parts]
             raise DataError(
-                f"{folder} has {len(paths)} files for the {split} split: {', '.join(p.name for p in paths)}",
+                f"{folder} has {len(parts)} files for the {split} split: {', '.join(names)}",
                 details=["one may be a part or a copy of another, so they are not put together"],
-                mend=f"keep one of them in the folder, called {split}{paths[0].suffix}",
+                mend=f"keep one of them in the folder, called {split}{suffix_of(parts[0][0])}",
             )
     if "train" not in found:
-        names = [*(p.name for paths in found.values() for p in paths), *ignored]
+        names = [*(path.name for parts in found.values() for part in parts for path in part), *ignored]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise DataError(
             f"{folder} has no train file",
             details=[f"found {', '.join(names[:8])}{more}" if names else "the folder is empty"],
-            mend="call the files train.csv, validation.csv and test.csv (or .tsv, .json, .jsonl, .parquet), or give one file as --data",
+            mend="call the files train.csv, validation.csv and test.csv (or .tsv, .json, .jsonl, .parquet, .conll, .txt), or give one file as "
+            "--data, and the others as data.validation and data.test",
         )
     return {split: found[split] for split in SPLITS if split in found}, ignored
 
 
-def _missing(path: Path) -> DataError:
+def _missing(path: Path, key: str) -> DataError:
     """Names the first part of the path that is not there, and what is there instead."""
     missing = path
     while not missing.parent.exists():
@@ -99,7 +152,7 @@ def _missing(path: Path) -> DataError:
         siblings = []
     where = f" in {missing.parent}" if len(missing.parts) > 1 else ""
     details = [] if missing == path else [f'there is no "{missing.name}"{where}']
-    return DataError(f"no file or folder {path}{did_you_mean(missing.name, siblings)}", details=details, mend="check --data")
+    return DataError(f"no file or folder {path}{did_you_mean(missing.name, siblings)}", details=details, mend=f"check {key}")
 
 
 def _hub(name: str) -> tuple[dict[str, list[Table]], list[str]]:
@@ -131,7 +184,8 @@ def _hub(name: str) -> tuple[dict[str, list[Table]], list[str]]:
 
 def _table(file: str, rows: Any) -> Table:
     """A `datasets.Dataset` as a table; the names of its ClassLabel features stand for their integers."""
-    classes = {column: kind.names for column, kind in rows.features.items() if hasattr(kind, "names")}
+    inner = {column: getattr(kind, "feature", kind) for column, kind in rows.features.items()}  # of a list: what it is a list of
+    classes = {column: kind.names for column, kind in inner.items() if hasattr(kind, "names")}
     if not len(rows):
         raise DataError(f"{file} has no rows")
     return Table(file, tuple(rows.features), list(enumerate(rows.to_list(), 1)), classes=classes)

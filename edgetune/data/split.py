@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from edgetune import progress
+from edgetune.data import classes
 from edgetune.data.columns import key
 from edgetune.errors import DataError
 
@@ -21,11 +22,11 @@ def complete(splits: dict[str, Rows], seed: int) -> dict[str, str]:
         if split in splits:
             continue
         # The second cut takes a ninth of what the first has left: a tenth of the whole again.
-        splits["train"], splits[split] = cut(splits["train"], SHARE - len(made), random.Random(f"{seed}:{split}"))
+        splits["train"], splits[split] = cut(splits["train"], SHARE - len(made), random.Random(f"{seed}:{split}"), grouped=True)
         if not splits[split]:
             raise DataError(
                 f"too few rows to cut a {split} split from train ({len(splits['train'])} rows)",
-                details=["each label keeps at least one row in train, and rows of the same text stay together"],
+                details=["each label keeps at least one row in train, and rows of the same text, or group, stay together"],
                 mend=f"give more rows, or a file for {split} of your own",
             )
         made[split] = "train"
@@ -39,34 +40,81 @@ def halves(rows: Rows, seed: int) -> tuple[Rows, Rows]:
     return cut(rows, 2, random.Random(f"{seed}:halves"))
 
 
-def cut(rows: Rows, every: int, chance: random.Random) -> tuple[Rows, Rows]:
+def cut(rows: Rows, every: int, chance: random.Random, *, grouped: bool = False) -> tuple[Rows, Rows]:
     """(the rows that stay, about one in `every` of them), both in the order of `rows`.
 
-    Rows of the same text stay together. Systematic sampling over the shuffled texts sorted by label: each label gives its share,
-    rounded up or down, so that labels of few rows work too (scikit-learn's stratified splitters refuse labels with fewer rows
-    than folds). A text with several labels, or the only text of its label, stays.
+    Rows of the same text, and with `grouped` those of the same `group`, stay together. Systematic sampling over the shuffled texts sorted by
+    label: each label gives its share, rounded up or down, so that labels of few rows work too (scikit-learn's stratified splitters refuse
+    labels with fewer rows than folds). A text with several labels, or the only text of its label, stays. Where rows have several classes
+    (sets of labels, entities) their rarest one counts as the label, and the last rows of a class stay.
     """
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        groups[key(row)].append(i)
-    by_label: dict[str, list[list[int]]] = defaultdict(list)
-    for group in groups.values():
-        labels = {rows[i].get("label", "") for i in group}
-        if len(labels) == 1:
-            by_label[labels.pop()].append(group)
+    together = _together(rows, grouped)
+    strata = _strata(rows)
+    by_stratum: dict[str, list[list[int]]] = defaultdict(list)
+    for group in together:
+        found = {strata[i] for i in group}
+        if len(found) == 1:
+            by_stratum[found.pop()].append(group)
+        elif grouped and len({key(rows[i]) for i in group}) > 1:  # a group of many texts has many labels
+            by_stratum[""].append(group)
     line: list[list[int]] = []
-    for label in sorted(by_label):
-        if len(by_label[label]) > 1:
-            line += chance.sample(by_label[label], len(by_label[label]))
+    for stratum in sorted(by_stratum):
+        if len(by_stratum[stratum]) > 1:
+            line += chance.sample(by_stratum[stratum], len(by_stratum[stratum]))
     if not line:
         return rows, []
-    chosen = {i for group in line[chance.randrange(min(every, len(line))) :: every] for i in group}
+    chosen = _sparing(rows, line[chance.randrange(min(every, len(line))) :: every])
     return [row for i, row in enumerate(rows) if i not in chosen], [row for i, row in enumerate(rows) if i in chosen]
 
 
+def _together(rows: Rows, grouped: bool) -> list[list[int]]:
+    """Indices of rows that stay in one split, in the order of their first: those of one text, or (with `grouped`) linked by a group."""
+    parent = list(range(len(rows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    first: dict[tuple[str, str], int] = {}
+    for i, row in enumerate(rows):
+        links = [("text", key(row)), *([("group", row["group"])] if grouped and "group" in row else [])]
+        for link in links:
+            a, b = sorted((root(first.setdefault(link, i)), root(i)))
+            parent[b] = a
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(rows)):
+        groups[root(i)].append(i)
+    return list(groups.values())
+
+
+def _strata(rows: Rows) -> list[str]:
+    """What each row counts as: its label or intent; the rarest of its labels or entity types; else ""."""
+    found = [
+        [row["label"]] if "label" in row else [row["intent"]] if "intent" in row else [n for _, n in classes.every(row)] for row in rows
+    ]
+    counts = Counter(name for names in found for name in set(names))
+    return [min(names, key=lambda name: (counts[name], name)) if names else "" for names in found]
+
+
+def _sparing(rows: Rows, groups: list[list[int]]) -> set[int]:
+    """The indices in `groups`, but for the groups that would take the last row of a class away."""
+    left = Counter(one for row in rows for one in set(classes.every(row)))
+    chosen: set[int] = set()
+    for group in groups:
+        own = Counter(one for i in group for one in set(classes.every(rows[i])))
+        if all(left[one] > count for one, count in own.items()):
+            left -= own
+            chosen.update(group)
+    return chosen
+
+
 def _say_thin(splits: dict[str, Rows], split: str) -> None:
-    labels = {row.get("label", "") for row in splits["train"]}
-    without = sorted(labels - {row.get("label", "") for row in splits[split]})
-    if without:
-        names = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-        progress.warn(f"{split} has no row of {len(without)} of {len(labels)} labels, which have too few: {names}")
+    for column, what in classes.CLASSED.items():
+        if column not in splits["train"][0]:
+            continue
+        known = classes.counts(splits["train"], column)
+        without = sorted(known.keys() - classes.counts(splits[split], column).keys())
+        if without:
+            names = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+            progress.warn(f"{split} has no row of {len(without)} of {len(known)} {what}s, which have too few: {names}")

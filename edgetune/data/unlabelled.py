@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgetune import progress, tasks
-from edgetune.data.read import FORMS, read
+from edgetune.data.forms import FORMS
+from edgetune.data.read import read
 from edgetune.errors import DataError
 from edgetune.recipe import Recipe
 
@@ -17,7 +18,7 @@ def texts(recipe: Recipe) -> list[str]:
     place = Path(recipe.compress.unlabelled).expanduser()
     if not place.exists():
         raise DataError(f"there is nothing at {place} (compress.unlabelled)", mend="give a .txt file, a table, or a folder of them")
-    files = sorted(path for path in place.iterdir() if path.suffix in (".txt", *FORMS)) if place.is_dir() else [place]
+    files = sorted(path for path in place.iterdir() if path.suffix in FORMS) if place.is_dir() else [place]
     found = [text for path in files for text in (_lines(path, recipe) if path.suffix == ".txt" else _column(path, recipe))]
     kept = list(dict.fromkeys(text.strip() for text in found if text.strip()))
     if not kept:

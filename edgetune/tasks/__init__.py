@@ -34,6 +34,7 @@ class Task:
     metric: str  # decides the accuracy gate and early stopping
     higher_is_better: bool
     example: str  # one row, as JSON, for `edgetune tasks`
+    optional: frozenset[str] = frozenset()  # columns that may be absent
 
     @property
     def module(self) -> ModuleType:

@@ -157,8 +157,13 @@ def test_prompt_and_completion(folder: Folder, loaded: Any, refused: Any) -> Non
     )
     found, _ = loaded(path, "text-generation")
     assert found.facts["columns"] == {"prompt": "instruction", "completion": "output"}
-    said = refused(folder(**{"alpaca.csv": "instruction,input,output\na,b,c\n"}) / "alpaca.csv", "text-generation")
-    assert "prompt: more than one column could be it: instruction, input" in said
+    rows = "".join(f"do {i},{'with this' if i % 2 else ''},done {i}\n" for i in range(30))
+    found, _ = loaded(folder(**{"alpaca.csv": "instruction,input,output\n" + rows}) / "alpaca.csv", "text-generation")
+    assert found.facts["columns"] == {"instruction": "instruction", "input": "input", "completion": "output"}
+    asked = {row["prompt"] for part in found.splits.values() for row in part}
+    assert asked == {f"do {i}\n\nwith this" if i % 2 else f"do {i}" for i in range(30)}
+    said = refused(folder(**{"both.csv": "question,input,output\na,b,c\n"}) / "both.csv", "text-generation")
+    assert "prompt: more than one column could be it: question, input" in said
 
 
 def test_key_ignores_case_and_whitespace() -> None:
