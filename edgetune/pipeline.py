@@ -26,6 +26,10 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
 
     Raises RequestError before anything is written when the recipe, the targets or the output cannot be used.
     """
+    if not recipe.task and recipe.data.path:
+        from edgetune.data import infer
+
+        recipe = recipe.model_copy(update={"task": infer.task(recipe)})
     _complete(recipe, until)
     wanted = STAGES[: STAGES.index(until) + 1]
     devices = _targets(recipe) if "export" in wanted else ()

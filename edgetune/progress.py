@@ -48,6 +48,14 @@ class LogReporter:
         yield _LogBar()
 
 
+class _Silent(LogReporter):
+    def note(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
+
+
 _reporter: ContextVar[Reporter] = ContextVar("reporter", default=LogReporter())
 _notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
@@ -83,6 +91,17 @@ def collecting() -> Iterator[list[str]]:
         yield notes
     finally:
         _notes.reset(token)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing that the block says is shown or kept: it will be said again."""
+    reporter, notes = _reporter.set(_Silent()), _notes.set(None)
+    try:
+        yield
+    finally:
+        _reporter.reset(reporter)
+        _notes.reset(notes)
 
 
 def _keep(text: str) -> None:

@@ -68,36 +68,26 @@ def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
             mend="a larger --max-length",
         )
     example = encoded.examples[0]
-    learned = [label >= 0 for label in example["labels"]] if "labels" in example else [False] * len(example["input_ids"])
+    targets = example.get("labels", ())
+    learned = [label >= 0 for label in targets] if len(targets) == len(example["input_ids"]) else [False] * len(example["input_ids"])
     texts = [tokenizer.decode([token]) for token in example["input_ids"]]
     index = example.get("label")
     return {
         "tokens": [
             {"id": int(i), "text": text, "learned": known} for i, text, known in zip(example["input_ids"], texts, learned, strict=True)
         ],
-        "label": loaded.facts["labels"][index] if index is not None and index >= 0 else loaded.facts["out_of_scope"],
+        "label": loaded.facts["labels"][index] if isinstance(index, int) and index >= 0 else loaded.facts["out_of_scope"],
     }
 
 
 def _load(recipe: Recipe) -> tuple[Recipe, Loaded]:
-    """The data, and the recipe with its task: the one given, else the first whose columns the data has."""
-    from edgetune import data, progress, tasks
-    from edgetune.errors import DataError
+    """The data, and the recipe with its task: the one given, else the one that the data is for."""
+    from edgetune import data
+    from edgetune.data import infer
 
-    if recipe.task:
-        return recipe, data.load(recipe)
-    first: DataError | None = None
-    for name in tasks.TASKS:
-        as_task = recipe.model_copy(update={"task": name})
-        try:
-            loaded = data.load(as_task)
-        except DataError as error:
-            first = first or error
-            continue
-        progress.note(f"no --task given: read as {name}")
-        return as_task, loaded
-    assert first is not None
-    raise first
+    if not recipe.task:
+        recipe = recipe.model_copy(update={"task": infer.task(recipe)})
+    return recipe, data.load(recipe)
 
 
 def _overview(found: dict[str, Any]) -> list[RenderableType]:
@@ -124,7 +114,15 @@ def _overview(found: dict[str, Any]) -> list[RenderableType]:
                 **({"ignored": ", ".join(found["ignored"])} if found["ignored"] else {}),
                 "read": f"{found['read']:,} rows, {len(dropped):,} of them left out",
                 **({"out of scope": found["out_of_scope"]} if found["out_of_scope"] else {}),
-                **({"labels": len(found["labels"])} if found["labels"] else {}),
+                **({"labels": len(found["label_counts"]["train"].keys() - {found["out_of_scope"]})} if found["label_counts"] else {}),
+                **({"entity types": len(found["entity_counts"]["train"])} if found["entity_counts"] else {}),
+                **{f"scores in {split}": "{min:g} to {max:g}, mean {mean:.2f}".format(**part) for split, part in found["scores"].items()},
+                **{
+                    f"answers in {split}": f"{part['answered']:,}"
+                    + (f", {part['unanswered']:,} questions without" if part["unanswered"] else "")
+                    for split, part in found["answers"].items()
+                },
+                **({"together": f"rows of the same {found['group']} are in one split"} if found["group"] else {}),
                 **{f"overlap {pair.replace('_', ' and ')}": f"{count:,} rows" for pair, count in found["overlap"].items() if count},
                 **({"several answers": f"{found['conflicts']['texts']:,} texts"} if found["conflicts"]["texts"] else {}),
             }
@@ -141,18 +139,32 @@ def _overview(found: dict[str, Any]) -> list[RenderableType]:
             right=("rows", "same text twice", "characters: median", "95 %", "longest"),
         ),
     ]
-    counts = found["label_counts"]
-    if counts:
-        order = sorted(counts["train"], key=lambda label: (-counts["train"][label], label))
-        rows = [(label, *(part.get(label, 0) for part in counts.values())) for label in order]
-        if len(rows) > 2 * MOST_ROWS:
-            rows = [*rows[:MOST_ROWS], (f"... {len(rows) - 2 * MOST_ROWS} more", *([""] * len(counts))), *rows[-MOST_ROWS:]]
-        shown.append(table(rows, "label", *counts, right=counts))
+    shown += [_counts(found[of], what) for of, what in (("label_counts", "label"), ("entity_counts", "entity type")) if found[of]]
+    if mended := found["mended"]:
+        shown.append(_rows(mended, "mended", "what"))
     if dropped:
-        rows = [(one["file"], one["row"], one["reason"]) for one in dropped[:MOST_ROWS]]
-        title = f"left out: {len(dropped):,} rows" + (f", the first {MOST_ROWS} (--json has all)" if len(dropped) > MOST_ROWS else "")
-        shown.append(table(rows, "file", "row", "reason", title=title, right=("row",)))
+        shown.append(_rows(dropped, "left out", "reason"))
     return shown
+
+
+def _counts(counts: dict[str, dict[str, int]], what: str) -> RenderableType:
+    """How often each class is in each split, the most frequent first."""
+    from edgetune.cli.output import table
+
+    every = {name: counts["train"].get(name, 0) for part in counts.values() for name in part}
+    order = sorted(every, key=lambda name: (-every[name], name))
+    rows = [(name, *(part.get(name, 0) for part in counts.values())) for name in order]
+    if len(rows) > 2 * MOST_ROWS:
+        rows = [*rows[:MOST_ROWS], (f"... {len(rows) - 2 * MOST_ROWS} more", *([""] * len(counts))), *rows[-MOST_ROWS:]]
+    return table(rows, what, *counts, right=counts)
+
+
+def _rows(listed: list[dict[str, Any]], title: str, what: str) -> RenderableType:
+    from edgetune.cli.output import table
+
+    rows = [(one["file"], one["row"], one["reason"]) for one in listed[:MOST_ROWS]]
+    more = f", the first {MOST_ROWS} (--json has all)" if len(listed) > MOST_ROWS else ""
+    return table(rows, "file", "row", what, title=f"{title}: {len(listed):,} rows{more}", right=("row",))
 
 
 def _lengths(characters: dict[str, dict[str, float]]) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import signal
@@ -74,7 +75,8 @@ def is_remote(recipe: Recipe) -> bool:
     from edgetune import source
 
     data = recipe.data.path
-    return source.is_remote(recipe.model) or bool(data and not data.startswith((".", "/", "~")) and not Path(data).exists())
+    here = not data or data.startswith((".", "/", "~")) or Path(data).exists() or any(Path().glob(f"{glob.escape(data)}.*"))
+    return source.is_remote(recipe.model) or not here
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -143,7 +143,7 @@ def _labels(task: tasks.Task, splits: dict[str, list[dict[str, Any]]], classed: 
         counts = classes.counts(splits["train"], column)
         classes.say_unbalanced(counts, column, scope)
         classes.say_missing([name for name in counts if name != scope], splits, column)
-    listed = getattr(task.module, "labels", None) if classed else None
+    listed = getattr(task.module, "classes", None) if classed else None
     return list(listed(splits["train"])) if listed else found
 
 

@@ -39,12 +39,12 @@ def find(task: Task, recipe: Recipe, tables: Sequence[Table]) -> Columns:
     """Which column is which, decided on the first table and present in all. Raises DataError with every problem found."""
     first = tables[0]
     given = frozenset(column for column in kinds.KINDS if getattr(recipe.data, column, ""))
-    names, problems, mends = _best(task, recipe, first.columns)
+    names, problems, mends = best(task, recipe, first.columns)
     if problems:
         header = "" if names else " (the first line of a CSV or TSV is its header; name the columns of a file without:  --header A,B)"
         raise DataError(
             f"{first.file}: cannot tell which column is which",
-            details=[*problems, f"columns found: {_listed(first.columns)}{header}"],
+            details=[*problems, f"columns found: {listed(first.columns)}{header}"],
             mend=f"name the column:  {' '.join(mends)}",
         )
     for table in tables:
@@ -52,7 +52,7 @@ def find(task: Task, recipe: Recipe, tables: Sequence[Table]) -> Columns:
         if absent and table.columns:
             raise DataError(
                 f'{table.file} has no column "{absent[0]}", which {first.file} has{did_you_mean(absent[0], table.columns)}',
-                details=[f"columns found: {_listed(table.columns)}"],
+                details=[f"columns found: {listed(table.columns)}"],
                 mend=f'call it "{absent[0]}" in every file',
             )
     found = Columns(names, given & names.keys(), _group(recipe, names, tables), task.name)
@@ -60,10 +60,20 @@ def find(task: Task, recipe: Recipe, tables: Sequence[Table]) -> Columns:
     return found
 
 
-def _best(task: Task, recipe: Recipe, header: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+def best(task: Task, recipe: Recipe, header: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
     """(column -> name in the file, problems, mends) for the way of giving the task's columns that the file fits best."""
     tried = [_match(task, recipe, header, way) for way in _ways(task, recipe, header)]
     return min(tried, key=lambda one: len(one[1]))  # the first of the best
+
+
+def of(task: Task) -> set[str]:
+    """Every column that rows of the task may be given in."""
+    own = set(task.columns)
+    for column, ways in kinds.WAYS.items():
+        members = {name for way in ways for name in way}
+        if column in own or {name for name in members if name not in kinds.TEXTS} & own:
+            own |= members
+    return own
 
 
 def _ways(task: Task, recipe: Recipe, header: Sequence[str]) -> list[tuple[str, ...]]:
@@ -226,6 +236,6 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     shown = ", ".join(name or '""' for name in names[:12])
     return (f"{shown} and {len(names) - 12} more" if len(names) > 12 else shown)[:300]
