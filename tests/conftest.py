@@ -15,6 +15,10 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("edgetune", deadline=None)  # no test is decided by timing
+settings.load_profile("edgetune")
 
 CHECKOUT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"

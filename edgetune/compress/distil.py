@@ -19,7 +19,7 @@ from edgetune import progress
 from edgetune.methods import loop
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
-from edgetune.tasks import batches, pad
+from edgetune.tasks import batches, padded
 
 BATCH = 64  # of the teacher
 
@@ -31,17 +31,15 @@ class Imitation:
     temperature: float
 
     def collate(self, examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
-        ids = [example["input_ids"] for example in examples]
         return {
-            "input_ids": pad(ids, pad_id),
-            "attention_mask": pad([[1] * len(row) for row in ids], 0),
-            "labels": np.zeros(len(ids), dtype=np.int64),  # every row is learned from
+            **padded(examples, pad_id),
+            "labels": np.zeros(len(examples), dtype=np.int64),  # every row is learned from
             "teacher": np.stack([example["teacher"] for example in examples]),
         }
 
-    def loss(self, logits: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
-        """T^2 KL(teacher || student) at temperature T, `logits` [b, classes]; the factor keeps the gradient's size."""
-        ours, theirs = (values.float().div(self.temperature).log_softmax(-1) for values in (logits, batch["teacher"]))
+    def loss(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+        """T^2 KL(teacher || student) at temperature T, logits [b, classes]; the factor keeps the gradient's size."""
+        ours, theirs = (values.float().div(self.temperature).log_softmax(-1) for values in (outputs["logits"], batch["teacher"]))
         return torch.nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * self.temperature**2
 
 
@@ -52,8 +50,7 @@ def teach(teacher: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad_i
     logits: np.ndarray | None = None
     with progress.bar("the teacher's answers", len(examples)) as bar:
         for index in batches(examples, BATCH):
-            ids = [examples[i]["input_ids"] for i in index]
-            answer = run(pad(ids, pad_id), pad([[1] * len(row) for row in ids], 0))
+            answer = run(padded([examples[i] for i in index], pad_id))["logits"]
             if logits is None:
                 logits = np.empty((len(examples), answer.shape[-1]), dtype=np.float32)
             logits[index] = answer

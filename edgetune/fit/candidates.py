@@ -23,7 +23,7 @@ from edgetune.graph import session
 from edgetune.quant import Context, Scheme
 from edgetune.quant.calibration import feeds
 from edgetune.target import Target
-from edgetune.tasks import Scores, Task
+from edgetune.tasks import Arrays, Scores, Task, joined
 from edgetune.workspace import write_json
 
 ENTRY, GRAPH = "entry.json", "model.onnx"
@@ -143,19 +143,6 @@ def scored(candidate: Candidate, asked: Asked, splits: Sequence[str]) -> Candida
     return replace(candidate, scores=found)
 
 
-def joined(parts: Sequence[Scores]) -> Scores:
-    """The scores of several sets of rows as one."""
-    if len(parts) == 1:
-        return parts[0]
-    logits, target = ([part for part in column if part is not None] for column in ([p.logits for p in parts], [p.target for p in parts]))
-    return Scores(
-        np.concatenate([part.value for part in parts]),
-        np.concatenate([part.weight for part in parts]),
-        np.concatenate(logits) if logits else None,
-        np.concatenate(target) if target else None,
-    )
-
-
 def _digest(examples: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(list(examples), default=list).encode()).hexdigest()[:8]
 
@@ -199,9 +186,9 @@ def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
     forward = session.forward(graph, asked.pad_id, asked.target.session.optimization)
     with progress.bar(f"scoring {scheme.name} on {split}", len(examples)) as bar:
 
-        def counted(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-            bar.advance(len(ids))
-            return forward(ids, mask)
+        def counted(given: Arrays) -> Arrays:
+            bar.advance(len(given["input_ids"]))
+            return forward(given)
 
         size = {"size": 1} if scheme.row_by_row else {}
         scores: Scores = asked.task.module.score(counted, examples, asked.pad_id, **size)

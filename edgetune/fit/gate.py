@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,41 +53,58 @@ class Verdict:
 
 def decide(task: Task, base: Scores, candidate: Scores, allowed: float) -> Verdict:
     """Compare `candidate` with `base`, row by row, on the same rows."""
-    rows = np.flatnonzero(base.weight)
-    weight, ours, theirs = base.weight[rows], base.value[rows], candidate.value[rows]
-    lost = _drop if task.higher_is_better else _rise
+    rows = np.flatnonzero(base.weight + candidate.weight)
+    lost = lost_by(task, base.take(rows), candidate.take(rows))
     return Verdict(
-        loss=float(lost(weight, ours, theirs)),
-        bound=_bound(lost, weight, ours, theirs),
+        loss=float(lost(np.arange(len(rows)))),
+        bound=_bound(lost, base.take(rows), candidate.take(rows), task.higher_is_better),
         allowed=allowed,
         rows=len(rows),
     )
 
 
-def _drop(weight: np.ndarray, base: np.ndarray, candidate: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Absolute drop of a mean."""
-    return (base - candidate).sum(axis=axis) / weight.sum(axis=axis)
+def lost_by(task: Task, base: Scores, candidate: Scores) -> Callable[..., np.ndarray]:
+    """How much of the metric `candidate` loses on the rows of an index [..., n]: an absolute drop, or the relative rise of a perplexity."""
+    quality: Any = getattr(task.module, "quality", None)
+
+    def by_rows(index: np.ndarray, axis: int = -1) -> np.ndarray:
+        def one(some: np.ndarray) -> Any:
+            return quality(base.take(some)) - quality(candidate.take(some))
+
+        return np.asarray(np.apply_along_axis(one, axis, index))
+
+    def drop(index: np.ndarray, axis: int = -1) -> np.ndarray:
+        before, after = (_share(scores, index, axis) for scores in (base, candidate))
+        return before - after
+
+    def rise(index: np.ndarray, axis: int = -1) -> np.ndarray:
+        """exp of the rise of the mean negative log-likelihood, less one."""
+        return np.expm1((candidate.value - base.value)[index].sum(axis=axis) / base.weight[index].sum(axis=axis))
+
+    return by_rows if quality else drop if task.higher_is_better else rise
 
 
-def _rise(weight: np.ndarray, base: np.ndarray, candidate: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Relative rise of the perplexity: exp of the rise of the mean negative log-likelihood, less one."""
-    return np.expm1((candidate - base).sum(axis=axis) / weight.sum(axis=axis))
+def _share(scores: Scores, index: np.ndarray, axis: int) -> np.ndarray:
+    """sum(value) / sum(weight); 0 where nothing has weight."""
+    value, weight = scores.value[index].sum(axis=axis), scores.weight[index].sum(axis=axis)
+    return np.divide(value, weight, out=np.zeros_like(value), where=weight > 0)
 
 
-def _bound(lost: object, weight: np.ndarray, base: np.ndarray, candidate: np.ndarray) -> float:
+def _bound(lost: Callable[..., np.ndarray], base: Scores, candidate: Scores, drops: bool) -> float:
     """Upper end of the one-sided paired bootstrap interval.
 
     Resampling cannot show what these rows do not hold: where no right answer was lost, 1 - 0.05^(1/n) is added (the "rule of three").
     """
     from scipy.stats import bootstrap
 
-    nothing_seen = float(1 - (1 - CONFIDENCE) ** (1 / len(weight)))
-    if np.array_equal(base, candidate) or len(weight) < 2:
+    rows = len(base.value)
+    nothing_seen = float(1 - (1 - CONFIDENCE) ** (1 / max(1, rows)))
+    same = np.array_equal(base.value, candidate.value) and np.array_equal(base.weight, candidate.weight)
+    if same or rows < 2:
         return nothing_seen
     found = bootstrap(
-        (weight, base, candidate),
+        (np.arange(rows),),
         lost,
-        paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
         batch=100,
@@ -94,5 +113,5 @@ def _bound(lost: object, weight: np.ndarray, base: np.ndarray, candidate: np.nda
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    unseen = nothing_seen if lost is _drop and not (candidate < base).any() else 0.0
+    unseen = nothing_seen if drops and not (candidate.value < base.value).any() else 0.0
     return float(found.confidence_interval.high) + unseen

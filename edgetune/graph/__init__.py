@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgetune.tasks import BATCH, SEQUENCE
+
 if TYPE_CHECKING:
     import torch
 
-# Symbolic dimensions, spelled as transformers.js resolves them.
-BATCH, SEQUENCE, PAST, TOTAL = "batch_size", "sequence_length", "past_sequence_length", "total_sequence_length"
+PAST, TOTAL = "past_sequence_length", "total_sequence_length"  # symbolic dimensions, as BATCH and SEQUENCE
+
+
+__all__ = ["BATCH", "PAST", "SEQUENCE", "TOTAL", "Plan", "Shape"]
 
 
 @dataclass(frozen=True)

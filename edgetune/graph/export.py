@@ -82,7 +82,7 @@ def parity(plan: Plan, path: Path) -> tuple[float, str]:
             mask = _real(feeds)
             for name, a, b in zip(plan.outputs, expected, found, strict=True):
                 difference = np.abs(a.numpy() - b) / max(1.0, float(a.abs().max()) if a.numel() else 1.0)
-                if name == "logits" and difference.ndim == 3 and mask is not None:
+                if mask is not None and session.of_tokens(name, difference):
                     difference = difference[mask]
                 largest = float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
                 worst, where = max((worst, where), (largest, f"{name} {shape}"))

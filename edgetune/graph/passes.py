@@ -21,11 +21,11 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgetune.graph import session
+from edgetune.tasks import INPUTS
 
 DOMAIN = "com.microsoft"
 TOLERANCE = 1e-4  # relative to max(1, the largest value)
 LENGTHS = (1, 2, 5, 17)
-TOLD = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -220,26 +220,29 @@ def _feeds(model: onnx.ModelProto) -> Iterator[dict[str, np.ndarray]]:
     """Random ids and a mask with padding, of the shapes that the graph takes; nothing for a graph with other inputs."""
     inputs = {value.name: value.type.tensor_type for value in model.graph.input}
     tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
-    known = [tables[n.input[0]] for n in model.graph.node if n.op_type == "Gather" and n.input[1] == TOLD[0] and n.input[0] in tables]
-    if set(inputs) != set(TOLD) or not known:
+    known = [tables[n.input[0]] for n in model.graph.node if n.op_type == "Gather" and n.input[1] == INPUTS[0] and n.input[0] in tables]
+    if set(inputs) - set(INPUTS) or not known:
         return
-    fixed = [dim.dim_value for dim in inputs[TOLD[0]].shape.dim]
+    fixed = [dim.dim_value for dim in inputs[INPUTS[0]].shape.dim]
     chance = np.random.default_rng(0)
     for length in [fixed[1]] if fixed[1] else LENGTHS:
         for batch in [fixed[0]] if fixed[0] else (1, 3):
             ids = chance.integers(0, known[0], (batch, length))
             mask = np.arange(length)[None] < chance.integers(1, length + 1, (batch, 1))
             mask[0] = True
-            types = {name: helper.tensor_dtype_to_np_dtype(inputs[name].elem_type) for name in TOLD}
-            yield {TOLD[0]: ids.astype(types[TOLD[0]]), TOLD[1]: mask.astype(types[TOLD[1]])}
+            given = dict(zip(INPUTS, (ids, mask, np.arange(length)[None] > length // 2 * mask), strict=True))
+            yield {name: given[name].astype(helper.tensor_dtype_to_np_dtype(kind.elem_type)) for name, kind in inputs.items()}
 
 
 def _answers(model: onnx.ModelProto, feeds: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    """What every output says about real tokens."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
         run = session.start(path)
-        return [run.run(None, feed)[0] for feed in feeds]
+        names = [output.name for output in run.get_outputs()]
+        said = [(feed, name, array) for feed in feeds for name, array in zip(names, run.run(None, feed), strict=True)]
+        return [array[feed["attention_mask"] > 0] if session.of_tokens(name, array) else array for feed, name, array in said]
 
 
 def _same(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:

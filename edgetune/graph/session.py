@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgetune.tasks import Forward
+from edgetune.tasks import Arrays, Forward
 
 INTEGERS: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -32,31 +32,40 @@ def start(path: Path, threads: int = 0, optimization: str = "all") -> Any:
 
 
 def forward(path: Path, pad_id: int = 0, optimization: str = "all") -> Forward:
-    """The graph as a function of ids and mask [b, s] int64 -> logits float32; a decoder starts from an empty past.
+    """The graph as a function of inputs by name, [b, s] int64 -> float32 outputs by name; a decoder starts from an empty past.
 
     A graph of fixed shapes runs row by row, filled up with `pad_id`.
     """
     run = start(path, optimization=optimization)
-    inputs = {entry.name: entry for entry in run.get_inputs()}
+    taken = {entry.name: entry for entry in run.get_inputs()}
+    outputs = [entry.name for entry in run.get_outputs() if not entry.name.startswith("present")]
 
-    def answer(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if "position_ids" in inputs:
-            feeds["position_ids"] = np.maximum(attention_mask.cumsum(-1) - 1, 0)
-        for name, entry in inputs.items():
+    def answer(given: Arrays) -> Arrays:
+        feeds = dict(given)
+        if "position_ids" in taken:
+            feeds["position_ids"] = np.maximum(given["attention_mask"].cumsum(-1) - 1, 0)
+        for name, entry in taken.items():
             if name.startswith("past_key_values"):
                 _, heads, _, width = entry.shape
-                feeds[name] = np.zeros((len(input_ids), heads, 0, width), dtype=np.float32)
-        return np.concatenate([run.run(["logits"], part)[0] for part in fitted(feeds, run, pad_id)])
+                feeds[name] = np.zeros((len(given["input_ids"]), heads, 0, width), dtype=np.float32)
+        length = given["input_ids"].shape[1]
+        found = zip(*(run.run(outputs, part) for part in fitted(feeds, run, pad_id)), strict=True)
+        said = {name: np.concatenate(arrays) for name, arrays in zip(outputs, found, strict=True)}
+        return {name: array[:, :length] if of_tokens(name, array) else array for name, array in said.items()}
 
     return answer
 
 
+def of_tokens(name: str, array: np.ndarray) -> bool:
+    """Whether an output says something about every token; a graph of a fixed length does so about the padding too."""
+    return array.ndim == 3 or name in ("start_logits", "end_logits")
+
+
 def fitted(feeds: Mapping[str, np.ndarray], run: Any, pad_id: int = 0) -> Iterator[dict[str, np.ndarray]]:
-    """`feeds` as the session `run` takes them: of its integer type and, when its shapes are fixed, row by row and padded on the right."""
-    inputs = {entry.name: entry for entry in run.get_inputs()}
-    feeds = {name: value.astype(INTEGERS.get(inputs[name].type, value.dtype), copy=False) for name, value in feeds.items()}
-    length = inputs["input_ids"].shape[1]
+    """Those of `feeds` that the session `run` takes, as it takes them: of its integer type and, when its shapes are fixed, row by row and padded on the right."""
+    taken = {entry.name: entry for entry in run.get_inputs()}
+    feeds = {name: value.astype(INTEGERS.get(taken[name].type, value.dtype), copy=False) for name, value in feeds.items() if name in taken}
+    length = taken["input_ids"].shape[1]
     if not isinstance(length, int):
         yield dict(feeds)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.methods.device import Device
-from edgetune.tasks import Scores, batches
+from edgetune.tasks import Scores, batches, inputs
 from edgetune.tasks.text_classification import OUT_OF_SCOPE, collate
 
 BATCH = 64
@@ -40,10 +40,10 @@ def _features(model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad_id:
     found: np.ndarray | None = None
     for index in batches(rows, BATCH):
         batch = collate([rows[i] for i in index], pad_id)
-        ids, mask = (torch.from_numpy(batch[name]).to(device.torch) for name in ("input_ids", "attention_mask"))
+        given = {name: torch.from_numpy(array).to(device.torch) for name, array in inputs(batch).items()}
         with torch.no_grad(), device.autocast():
-            hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[-1].float()
-        weight = mask.unsqueeze(-1).float()
+            hidden = model(**given, output_hidden_states=True).hidden_states[-1].float()
+        weight = given["attention_mask"].unsqueeze(-1).float()
         mean = torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1).cpu().numpy()
         if found is None:
             found = np.empty((len(rows), mean.shape[1]), dtype=np.float32)
@@ -51,3 +51,6 @@ def _features(model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad_id:
         bar.advance(len(index))
     assert found is not None, "no rows"
     return found
+
+
+BASELINES: dict[str, Callable[..., Scores]] = {"text-classification": logistic_regression}  # by task

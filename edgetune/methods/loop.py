@@ -16,6 +16,7 @@ from edgetune import progress
 from edgetune.errors import StageError
 from edgetune.methods import checkpoint
 from edgetune.methods.device import Device
+from edgetune.tasks import inputs
 
 MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
 
@@ -190,8 +191,8 @@ def _gradients(
     for arrays, count in zip(batches, learned, strict=True):
         batch = {name: torch.from_numpy(array).to(device.torch) for name, array in arrays.items()}
         with device.autocast():
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        loss = problem.task.loss(logits, batch, settings.label_smoothing) * (count / sum(learned))
+            outputs = model(**inputs(batch))
+        loss = problem.task.loss(outputs, batch, settings.label_smoothing) * (count / sum(learned))
         loss.backward()
         total += loss.item()
     return total

@@ -16,6 +16,7 @@ from edgetune.methods.model import Merge, load_base
 from edgetune.recipe import Recipe
 
 ALL_LINEAR = "all-linear"
+TYPES = {"AutoModelForSequenceClassification": TaskType.SEQ_CLS, "AutoModelForCausalLM": TaskType.CAUSAL_LM}  # others: peft's plain wrapper
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
@@ -27,7 +28,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
     encoder = tasks.get(recipe.task).family == "encoder"
     heads = _heads(base) if encoder else []
     config = LoraConfig(
-        task_type=TaskType.SEQ_CLS if encoder else TaskType.CAUSAL_LM,
+        task_type=TYPES.get(tasks.get(recipe.task).auto_class),
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha or recipe.lora.rank,
         lora_dropout=recipe.lora.dropout,

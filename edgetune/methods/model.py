@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -18,7 +18,7 @@ from edgetune import source, tasks
 from edgetune.errors import ModelError
 from edgetune.methods.device import Device
 from edgetune.recipe import Recipe
-from edgetune.tasks import Forward
+from edgetune.tasks import Arrays, Forward
 
 LONGEST = 512
 
@@ -77,7 +77,9 @@ def from_folder(recipe: Recipe, folder: Path, **options: Any) -> Any:
 
 
 def auto_class(task: str) -> Any:
-    return getattr(transformers, tasks.get(task).auto_class)
+    """What loads a model for `task`: an Auto class of transformers, or a class of edgetune's own with the same methods."""
+    module, _, name = tasks.get(task).auto_class.rpartition(":")
+    return getattr(import_module(module) if module else transformers, name)
 
 
 def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -89,13 +91,13 @@ def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedToke
 
 
 def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
-    """`model` as a function of numpy arrays: ids and mask [b, s] int64 -> logits float32. `fast`: in that device's training precision."""
+    """`model` as a function of numpy arrays by name, [b, s] int64 -> float32. `fast`: in that device's training precision."""
     device = next(model.parameters()).device
 
-    def run(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+    def run(given: Arrays) -> Arrays:
         with torch.no_grad(), fast.autocast() if fast else nullcontext():
-            ids, mask = torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)
-            return model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
+            outputs = model(**{name: torch.from_numpy(array).to(device) for name, array in given.items()})
+            return {name: value.float().cpu().numpy() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
 
     return run
 
@@ -103,11 +105,12 @@ def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
 def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
     options: dict[str, Any] = {"gguf_file": where.gguf, "trust_remote_code": recipe.trust_remote_code}
     config = AutoConfig.from_pretrained(where.folder, **options)
-    if tasks.get(recipe.task).family == "encoder":
+    task = tasks.get(recipe.task)
+    if task.labelled:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
-        if getattr(config, "pad_token_id", None) is None:
-            config.pad_token_id = getattr(config, "eos_token_id", None)
+    if task.family == "encoder" and getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = getattr(config, "eos_token_id", None)
     if where.gguf:
         return _load_gguf(where, recipe, config)
     return from_folder(recipe, where.folder, config=config)

@@ -17,6 +17,7 @@ import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 
 from edgetune.errors import StageError
+from edgetune.tasks import padded
 
 ROWS = 256  # at most
 
@@ -47,10 +48,8 @@ class Rows(CalibrationDataReader):
 
 
 def feeds(examples: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, np.ndarray]]:
-    """`input_ids` of each example -> `input_ids` and `attention_mask` [1, s] int64: as an app runs the model, so no padding."""
-    for example in examples:
-        ids = np.array([example["input_ids"]], dtype=np.int64)
-        yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    """The model's inputs for each example, [1, s] int64: as an app runs the model, so no padding."""
+    yield from (padded([example], 0) for example in examples)
 
 
 WARNING, ERROR = 2, 3  # of onnxruntime

@@ -91,9 +91,9 @@ def mend(
     return kept, {"layers": layers, "curve": curve, "given_back": sorted(kept) if kept else []}
 
 
-def divergence(expected: np.ndarray, found: np.ndarray) -> float:
-    """Mean KL(expected || found) in nats, of log-probabilities [rows, classes]."""
-    return float((np.exp(expected) * (expected - found)).sum(-1).mean())
+def divergence(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """Mean KL(expected || found) in nats, of the log-probabilities [..., classes] of each row."""
+    return float(np.mean([(np.exp(a) * (a - b)).sum(-1).mean() for a, b in zip(expected, found, strict=True)]))
 
 
 def _doubling(most: int) -> Iterator[int]:
@@ -101,9 +101,9 @@ def _doubling(most: int) -> Iterator[int]:
     return itertools.takewhile(lambda count: count < most, (2**power for power in itertools.count()))
 
 
-def _log_softmax(graph: Path, rows: Sequence[Feeds]) -> np.ndarray:
+def _log_softmax(graph: Path, rows: Sequence[Feeds]) -> list[np.ndarray]:
+    """Of every output, row after row."""
     from scipy.special import log_softmax
 
     run = session.start(graph)
-    logits = np.concatenate([run.run(["logits"], dict(row))[0] for row in rows])
-    return np.asarray(log_softmax(logits.astype(np.float64), axis=-1))
+    return [np.asarray(log_softmax(output.astype(np.float64), axis=-1)) for row in rows for output in run.run(None, dict(row))]

@@ -10,7 +10,7 @@ import numpy as np
 from edgetune import progress
 from edgetune.errors import DataError, RequestError
 from edgetune.runtime.contestants import Contestant
-from edgetune.tasks import Forward, Scores, Task
+from edgetune.tasks import Arrays, Forward, Scores, Task
 
 RESAMPLES = 1000
 Rows = Sequence[Mapping[str, Any]]
@@ -28,9 +28,9 @@ def score(one: Contestant, rows: Rows, *, threads: int | None = None, provider: 
     with progress.bar(f"scoring {one.path.name}", len(encoded.examples)) as bar:
         answer = _torch(one) if one.kind == "pytorch" else _bundle(one, threads, provider)
 
-        def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-            bar.advance(len(ids))
-            return answer(ids, mask)
+        def forward(given: Arrays) -> Arrays:
+            bar.advance(len(given["input_ids"]))
+            return answer(given)
 
         scores: Scores = one.task.module.score(forward, encoded.examples, facts["pad_id"])
     if scores.logits is not None and scores.logits.shape[1] != len(facts["labels"]):
@@ -82,8 +82,10 @@ def _bundle(one: Contestant, threads: int | None, provider: str | None) -> Forwa
 
     bundle = load(one.folder, threads=threads, provider=provider)
 
-    def answer(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return _stack([bundle.logits([row[kept > 0].tolist()])[0] for row, kept in zip(ids, mask, strict=True)], ids.shape[1])
+    def answer(given: Arrays) -> Arrays:
+        ids, mask = given["input_ids"], given["attention_mask"]
+        logits = _stack([bundle.logits([row[kept > 0].tolist()])[0] for row, kept in zip(ids, mask, strict=True)], ids.shape[1])
+        return {"logits": logits}
 
     return answer
 
@@ -94,10 +96,9 @@ def _torch(one: Contestant) -> Forward:
 
     model = getattr(transformers, one.task.auto_class).from_pretrained(one.folder, dtype=torch.float32, local_files_only=True).eval()
 
-    def answer(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def answer(given: Arrays) -> Arrays:
         with torch.inference_mode():
-            logits: np.ndarray = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
-        return logits
+            return {"logits": model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()}
 
     return answer
 

@@ -22,7 +22,7 @@ from edgetune.methods import baselines, loop, memory
 from edgetune.methods.device import Device, choose
 from edgetune.methods.model import auto_class, forward, load_tokenizer, max_length
 from edgetune.recipe import Recipe
-from edgetune.tasks import Encoded, Scores, Task, confidence
+from edgetune.tasks import Arrays, Encoded, Scores, Task, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
 
 SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative to the largest
@@ -57,9 +57,9 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(task.module.score(forward(model, device), splits["validation"], pad_id), labels)
 
-    sign, loss = (1, "log_loss") if task.higher_is_better else (-1, "loss")
+    sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
-        task.module, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[loss]), (task.metric, loss)
+        task.module, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[tie]), (task.metric, tie)
     )
     state = loop.train(model, problem, settings, device, out.parent)
     model.eval()
@@ -77,6 +77,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         "settings": asdict(settings),
         "max_length": longest,
         "labels": labels,
+        "inputs": list(tasks.inputs(task.module.collate(probe[:1], pad_id))),
         "trained_weights": trained,
         "device": device.name,
         "precision": "bf16" if device.bf16 else "fp32",
@@ -140,9 +141,9 @@ def _score(task: Task, model: PreTrainedModel, examples: Sequence[Mapping[str, A
     run = forward(model)
     with progress.bar(f"scoring {split}", len(examples)) as bar:
 
-        def counted(ids: Any, mask: Any) -> Any:
-            bar.advance(len(ids))
-            return run(ids, mask)
+        def counted(given: Arrays) -> Arrays:
+            bar.advance(len(given["input_ids"]))
+            return run(given)
 
         scores: Scores = task.module.score(counted, examples, pad_id)
     return scores
@@ -152,18 +153,12 @@ def _facts(
     recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Sequence[str], test_rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {name: task.module.metrics(scores, labels) for name, scores in scored.items()}
-    if task.family == "encoder":
-        from edgetune.tasks.text_classification import report
-
-        chosen = confidence.fit(scored["validation"], recipe.export.reject_below)
-        facts["per_label"] = report(scored["test"], labels)
-        facts["confidence"] = {**confidence.as_facts(chosen), "test": confidence.measure(scored["test"], chosen)}
-        keep = [i for i, row in enumerate(test_rows) if not row.get("overlap")]
-        if len(keep) < len(test_rows):
-            test = scored["test"]
-            assert test.logits is not None and test.target is not None
-            alone = Scores(test.value[keep], test.weight[keep], test.logits[keep], test.target[keep])
-            facts["test_without_overlap"] = task.module.metrics(alone, labels)
+    facts |= said_beside(task, scored["validation"], scored["test"], recipe)
+    if hasattr(task.module, "report"):
+        facts["per_label"] = task.module.report(scored["test"], labels)
+    keep = np.array([i for i, row in enumerate(test_rows) if not row.get("overlap")], dtype=int)
+    if task.family == "encoder" and len(keep) < len(test_rows):
+        facts["test_without_overlap"] = task.module.metrics(scored["test"].take(keep), labels)
     return facts
 
 
@@ -177,7 +172,7 @@ def _baselines(
     device: Device,
     scratch: Path,
 ) -> dict[str, Any]:
-    """Test metrics of the untrained model and, for encoders, of frozen features + logistic regression; kept for a resumed run."""
+    """Test metrics of the untrained model and of the task's simple baseline; kept for a resumed run."""
     if not recipe.adapt.baselines:
         return {}
     kept = scratch / "baselines.json"
@@ -186,9 +181,9 @@ def _baselines(
     model.eval()
     untrained = task.module.score(forward(model, device), splits["test"], pad_id)
     found = {"untrained": task.module.metrics(untrained, labels)}
-    if task.family == "encoder":
-        simple = baselines.logistic_regression(model, splits["train"], splits["test"], pad_id, len(labels), device)
-        found["frozen_logistic_regression"] = task.module.metrics(simple, labels)
+    if simple := baselines.BASELINES.get(task.name):
+        scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
+        found[f"frozen_{simple.__name__}"] = task.module.metrics(scores, labels)
     for name, metrics in found.items():
         progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
     write_json(kept, found)

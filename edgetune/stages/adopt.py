@@ -25,7 +25,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     recipe, model = _load(recipe, folder, task)
     own = any((folder / name).is_file() for name in TOKENIZER_FILES)
     tokenizer = tokenizer_in(folder, trust_remote_code=recipe.trust_remote_code) if own else load_tokenizer(recipe)
-    labels = _labels(model, dataset) if task.family == "encoder" else []
+    labels = _labels(model, dataset) if task.labelled else []
     longest = max_length(recipe, model, tokenizer)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
@@ -33,7 +33,10 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     scores = task.module.score(forward(load_merged(out, recipe.task)), examples, tokenizer.pad_token_id)
     metrics = task.module.metrics(scores, labels)
     progress.note(f"checkpoint {folder}: test {task.metric} {metrics[task.metric]:.4f}")
-    return {"into": "its own weights", "base_model": recipe.model, "test": metrics, "labels": labels, "max_length": longest}
+    return {
+        **{"into": "its own weights", "base_model": recipe.model, "test": metrics, "labels": labels, "max_length": longest},
+        "inputs": list(tasks.inputs(task.module.collate(examples[:1], tokenizer.pad_token_id))),
+    }
 
 
 def _load(recipe: Recipe, folder: Path, task: tasks.Task) -> tuple[Recipe, Any]:

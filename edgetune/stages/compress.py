@@ -30,8 +30,9 @@ def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
     """The sizes that the recipe asks for, the largest first."""
     if not recipe.export.fit and not any((recipe.compress.vocabulary, recipe.compress.layers, recipe.compress.feed_forward)):
         return (Size(),)
-    if tasks.get(recipe.task).family != "encoder":
-        raise RecipeError(f"--fit and [compress] are for encoders; {recipe.task} is none yet", mend="leave them out")
+    task = tasks.get(recipe.task)
+    if task.family != "encoder" or task.asks != ("text",) or task.outputs != {"logits": (tasks.BATCH,)}:
+        raise RecipeError(f"--fit and [compress] are for one answer to one text; {recipe.task} is another task", mend="leave them out")
     config = AutoConfig.from_pretrained(merged.path)
     return sizes_of.sizes(recipe.compress, recipe.export.fit, shrink.layers(config), shrink.feed_forward(config), config.vocab_size)
 
@@ -56,7 +57,7 @@ def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[s
 def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
     """Write the model of `size` into `out`. Returns its sizes, what distillation reached on the first half of validation, and the seconds."""
     started = time.monotonic()
-    source, facts = merged.path, {"size": size.name, "labels": merged.facts["labels"], "max_length": merged.facts["max_length"]}
+    source, facts = merged.path, {"size": size.name} | {name: merged.facts[name] for name in ("labels", "max_length", "inputs")}
     if size.vocabulary:
         place = out if not size.learns else out.parent / "vocabulary"
         facts["vocabulary"] = _prune(dataset, merged.path, size, place)

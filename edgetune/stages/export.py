@@ -26,7 +26,7 @@ from edgetune.runtime import available
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
-from edgetune.tasks import Task, confidence
+from edgetune.tasks import Task, said_beside
 
 MB = 1e6
 
@@ -53,8 +53,10 @@ def taken(recipe: Recipe, merged: Merged, float_graph: Graph, ids: Any, sequence
 def _plan(recipe: Recipe, merged: Merged) -> Plan:
     model = load_merged(merged.path, recipe.task)
     model.set_attn_implementation("eager")  # opset <= 22 says it without guards against NaN
-    encodes = tasks.get(recipe.task).family == "encoder"
-    return encoder.plan(model, merged.facts["max_length"]) if encodes else decoder.plan(model)
+    task = tasks.get(recipe.task)
+    if task.family == "decoder":
+        return decoder.plan(model)
+    return encoder.plan(model, merged.facts["max_length"], task.outputs, pairs="token_type_ids" in merged.facts["inputs"])
 
 
 def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[Form], work: Path, out: Path) -> dict[str, Any]:
@@ -70,9 +72,8 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
     labels, length = list(form.model.facts["labels"]), choice.longest(target, form.model)
     tokenizer = AutoTokenizer.from_pretrained(form.model.path)
     facts = _facts(task, made, labels)
-    sure = confidence.fit(chosen.validation, recipe.export.reject_below) if task.family == "encoder" else None
-    if sure is not None:
-        facts["confidence"] = {**confidence.as_facts(sure), "test": confidence.measure(chosen.test, sure)}
+    beside = said_beside(task, chosen.validation, chosen.test, recipe)
+    facts |= beside
     write.write(
         write.Spec(
             target=target,
@@ -83,7 +84,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             merged=form.model.path,
             labels=labels,
             max_length=length,
-            confidence=confidence.as_facts(sure) if sure else None,
+            confidence={name: fact for name, fact in beside["confidence"].items() if name != "test"} if beside else None,
             tolerance=chosen.scheme.tolerance,
             lengths=made.lengths,
             golden=_golden_texts(recipe, dataset, tokenizer, length),

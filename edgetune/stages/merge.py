@@ -39,6 +39,7 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
         "into": merged.into,
         "labels": labels,
         "max_length": longest,
+        "inputs": adapted.facts["inputs"],
     }
     if difference > TOLERANCE or flips:
         raise GateError(
@@ -76,13 +77,16 @@ def _compare(
     with progress.bar("comparing merged and adapter", len(examples)) as bar:
         for index in tasks.batches(examples, 8):
             batch = module.collate([examples[i] for i in index], pad_id)
-            ids, mask = batch["input_ids"], batch["attention_mask"]
-            a, b = reference(ids, mask), merged(ids, mask)
-            if a.ndim == 3:
-                a, b = a[mask.astype(bool)], b[mask.astype(bool)]
-            worst = max(worst, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
-            best = np.partition(a, -2, axis=-1)[:, -2:]
-            clear = best[:, 1] - best[:, 0] > MARGIN
-            flips += int(((a.argmax(-1) != b.argmax(-1)) & clear).sum())
+            given = tasks.inputs(batch)
+            expected, found = reference(given), merged(given)
+            for name in expected.keys() & found.keys():
+                a, b = expected[name], found[name]
+                if a.ndim == 3:
+                    a, b = (said[batch["attention_mask"].astype(bool)] for said in (a, b))
+                worst = max(worst, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
+                if a.shape[-1] > 1:
+                    best = np.partition(a, -2, axis=-1)[..., -2:]
+                    clear = best[..., 1] - best[..., 0] > MARGIN
+                    flips += int(((a.argmax(-1) != b.argmax(-1)) & clear).sum())
             bar.advance(len(index))
     return worst, flips

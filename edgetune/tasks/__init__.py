@@ -3,16 +3,24 @@
 A task's module holds these functions; nothing else in edgetune knows a task by name.
 
     encode(rows, tokenizer, *, max_length, labels) -> Encoded
-    collate(examples, pad_id) -> dict of numpy arrays, int64 unless said otherwise
-    loss(logits, batch, smoothing) -> torch scalar, the mean over what is learned from (batch["labels"] != -100)
-    score(forward, examples, pad_id, size) -> Scores, `size` rows at a time; `forward(input_ids, attention_mask)` gives float32 logits
-    metrics(scores, labels) -> {name: value}, named as scikit-learn names them, fractions
+    collate(examples, pad_id) -> dict of numpy arrays, int64 unless said otherwise: those of INPUTS that the model reads, and what it learns
+    loss(outputs, batch, smoothing) -> torch scalar, the mean over what is learned from (batch["labels"] != -100); `outputs` by name
+    score(forward, examples, pad_id, size) -> Scores, `size` rows at a time; `forward(inputs by name)` gives float32 outputs by name
+    metrics(scores, labels) -> {name: value}, named as scikit-learn and seqeval name them, fractions
+
+and, where the task has them:
+
+    classes(rows) -> the labels, in their order
+    quality(scores) -> the metric that the gate decides, where it is no sum(value) / sum(weight)
+    report(scores, labels) -> a row a label
+    calibrate(scores, recipe) -> what an app needs beside the outputs (a temperature, thresholds), chosen on the scores of validation
+    calibrated(scores, facts) -> metrics of what the app then answers
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
@@ -21,7 +29,11 @@ import numpy as np
 
 from edgetune.table import pick
 
-Forward = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Arrays = Mapping[str, np.ndarray]
+Forward = Callable[[Arrays], Arrays]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model may read of a batch
+BATCH, SEQUENCE = "batch_size", "sequence_length"  # symbolic dimensions, spelled as transformers.js resolves them
+LABELLED = ("label", "labels", "tags")  # columns that hold names of classes
 
 
 @dataclass(frozen=True)
@@ -29,16 +41,28 @@ class Task:
     name: str
     title: str
     family: Literal["encoder", "decoder"]
-    auto_class: str  # of transformers
+    auto_class: str  # of transformers, or "package.module:Class"
     columns: Mapping[str, tuple[str, ...]]  # column -> names under which it is found, best first
     metric: str  # decides the accuracy gate and early stopping
     higher_is_better: bool
     example: str  # one row, as JSON, for `edgetune tasks`
+    asks: tuple[str, ...] = ("text",)  # what an app gives
     optional: frozenset[str] = frozenset()  # columns that may be absent
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"logits": (BATCH,)})  # output -> its symbolic dimensions
+    tie: str = "log_loss"  # the metric, lower is better, that decides between equal ones
+    pipeline_tag: str = ""  # what Hugging Face calls it, when that is another name
 
     @property
     def module(self) -> ModuleType:
         return import_module(f"edgetune.tasks.{self.name.replace('-', '_')}")
+
+    @property
+    def labelled(self) -> bool:
+        return any(column in self.columns for column in LABELLED)
+
+    @property
+    def tag(self) -> str:
+        return self.pipeline_tag or self.name
 
 
 @dataclass(frozen=True)
@@ -55,14 +79,36 @@ class Scores:
     """What a model said about some rows, row by row, so that two models can be compared in pairs.
 
     `value` [n] float64 and `weight` [n] float64: the metric that the gate decides is sum(value) / sum(weight)
-    (classification: right or wrong, weight 1; generation: negative log-likelihood and number of tokens).
-    `logits` [n, classes] float32 and `target` [n] int64 for classification, else None.
+    (classification: right or wrong, weight 1; generation: negative log-likelihood and number of tokens), unless the task has a `quality`.
+    `logits` [m, classes] float32 and `target` [m] int64 where there are classes, else None: one line a row, or `lines` [n] int64 of them
+    (tokens of a row). `extra` [n, k] float64: what else the task's metrics are made of.
     """
 
     value: np.ndarray
     weight: np.ndarray
     logits: np.ndarray | None = None
     target: np.ndarray | None = None
+    lines: np.ndarray | None = None
+    extra: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Scores:
+        """Those of some rows, by their indices."""
+        places = rows
+        if self.lines is not None:
+            ends = self.lines.cumsum()
+            spans = [np.arange(ends[row] - self.lines[row], ends[row]) for row in rows]
+            places = np.concatenate(spans) if spans else rows
+        of_lines = {name: part[places] for name in ("logits", "target") if (part := getattr(self, name)) is not None}
+        of_rows = {name: part[rows] for name in ("lines", "extra") if (part := getattr(self, name)) is not None}
+        return Scores(self.value[rows], self.weight[rows], **of_lines, **of_rows)
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """The scores of several sets of rows as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = {part.name: [getattr(one, part.name) for one in parts] for part in fields(Scores)}
+    return Scores(**{name: np.concatenate(column) for name, column in columns.items() if all(part is not None for part in column)})
 
 
 TASKS: dict[str, Task] = {
@@ -93,6 +139,8 @@ TASKS: dict[str, Task] = {
             metric="perplexity",
             higher_is_better=False,
             example='{"prompt": "list all png files", "completion": "find . -name \'*.png\'"}',
+            outputs={"logits": (BATCH, SEQUENCE)},
+            tie="loss",
         ),
     )
 }
@@ -114,3 +162,44 @@ def pad(rows: Sequence[Sequence[int]], value: int) -> np.ndarray:
     for line, row in zip(out, rows, strict=True):
         line[: len(row)] = row
     return out
+
+
+def inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `batch` a model reads."""
+    return {name: batch[name] for name in INPUTS if name in batch}
+
+
+def padded(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
+    """input_ids, attention_mask and, where the examples have them, token_type_ids: [b, longest] int64, padded on the right."""
+    ids = [example["input_ids"] for example in examples]
+    found = {"input_ids": pad(ids, pad_id), "attention_mask": pad([[1] * len(row) for row in ids], 0)}
+    if "token_type_ids" in examples[0]:
+        found["token_type_ids"] = pad([example["token_type_ids"] for example in examples], 0)
+    return found
+
+
+def tokens(tokenizer: Any, *texts: Sequence[str], max_length: int) -> tuple[list[dict[str, Any]], int]:
+    """(examples of the texts, or of the pairs of texts, cut to `max_length` tokens; how many were cut).
+
+    A pair has `token_type_ids` where the model tells its two parts apart by them.
+    """
+    if not texts[0]:
+        return [], 0
+    kept = tokenizer(*texts, truncation=True, max_length=max_length)
+    whole = tokenizer(*texts, truncation=False, verbose=False)["input_ids"]
+    names = ["input_ids", *(["token_type_ids"] if len(texts) > 1 and "token_type_ids" in kept else [])]
+    examples = [dict(zip(names, row, strict=True)) for row in zip(*(kept[name] for name in names), strict=True)]
+    return examples, sum(len(a) > len(b["input_ids"]) for a, b in zip(whole, examples, strict=True))
+
+
+def asked(row: Mapping[str, Any], task: Task) -> tuple[str, ...]:
+    """What an app gives of `row`: the fields of `task.asks` that it has."""
+    return tuple(row[name] for name in task.asks if name in row)
+
+
+def said_beside(task: Task, validation: Scores, test: Scores, recipe: Any) -> dict[str, Any]:
+    """`confidence`: what the task's `calibrate` chose on validation, and under `test` how the answers made with it do; nothing without one."""
+    if not hasattr(task.module, "calibrate"):
+        return {}
+    chosen = task.module.calibrate(validation, recipe)
+    return {"confidence": {**chosen, "test": task.module.calibrated(test, chosen)}}

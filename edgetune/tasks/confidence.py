@@ -5,15 +5,13 @@ Temperature: Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgetune.tasks import Scores
-from edgetune.tasks.text_classification import OUT_OF_SCOPE, softmax
 
+OUT_OF_SCOPE = -1  # the class index of rows that belong to no label
 KEEP = 0.95  # share of the right answers on validation that the threshold keeps when no row is marked out of scope
 
 
@@ -75,10 +73,6 @@ def measure(scores: Scores, confidence: Confidence) -> dict[str, float]:
     return found
 
 
-def as_facts(confidence: Confidence) -> Mapping[str, Any]:
-    return asdict(confidence)
-
-
 def _temperature(logits: np.ndarray, target: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
     from sklearn.metrics import log_loss
@@ -96,3 +90,10 @@ def _calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 1
     place = np.minimum((probability * bins).astype(int), bins - 1)
     gaps = [abs(probability[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any()]
     return float(sum(gaps))
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """[n, classes] -> probabilities [n, classes] float64 at `temperature`."""
+    from scipy.special import softmax as of
+
+    return np.asarray(of(logits.astype(np.float64) / temperature, axis=-1))

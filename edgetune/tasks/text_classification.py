@@ -8,47 +8,42 @@ threshold under which the bundle answers "no label".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import Encoded, Forward, Scores, batches, pad
+from edgetune.tasks import Encoded, Forward, Scores, batches, confidence, inputs, padded, tokens
+from edgetune.tasks.confidence import OUT_OF_SCOPE, softmax
 
 if TYPE_CHECKING:
     import torch
 
-OUT_OF_SCOPE = -1
+    from edgetune.recipe import Recipe
 
 
 def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int, labels: Sequence[str]) -> Encoded:
-    """Rows with `text` and `label` -> examples with `input_ids` and `label`; texts over `max_length` tokens are cut and counted.
+    """Rows with `text`, `label` and perhaps `text_pair` -> examples with `input_ids` and `label`; what is over `max_length` tokens is cut and counted.
 
     A label that is not in `labels` is out of scope.
     """
     index = {label: i for i, label in enumerate(labels)}
-    texts = [row["text"] for row in rows]
-    if not texts:
-        return Encoded([])
-    whole = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-    kept = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    examples = [{"input_ids": ids, "label": index.get(row.get("label", ""), OUT_OF_SCOPE)} for ids, row in zip(kept, rows, strict=True)]
-    return Encoded(examples, cut=sum(len(a) > len(b) for a, b in zip(whole, kept, strict=True)))
+    names = ("text", "text_pair") if rows and "text_pair" in rows[0] else ("text",)
+    examples, cut = tokens(tokenizer, *([row[name] for row in rows] for name in names), max_length=max_length)
+    return Encoded(
+        [{**example, "label": index.get(row.get("label", ""), OUT_OF_SCOPE)} for example, row in zip(examples, rows, strict=True)], cut
+    )
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
-    ids = [example["input_ids"] for example in examples]
-    return {
-        "input_ids": pad(ids, pad_id),
-        "attention_mask": pad([[1] * len(row) for row in ids], 0),
-        "labels": np.array([example["label"] for example in examples], dtype=np.int64),
-    }
+    return {**padded(examples, pad_id), "labels": np.array([example["label"] for example in examples], dtype=np.int64)}
 
 
-def loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy with label smoothing; against the uniform distribution where the row is out of scope. `logits` [b, classes]."""
     from torch.nn.functional import cross_entropy
 
-    labels, logits = batch["labels"], logits.float()
+    labels, logits = batch["labels"], outputs["logits"].float()
     known = cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
     return known.where(labels != OUT_OF_SCOPE, -logits.log_softmax(-1).mean(-1)).mean()
 
@@ -58,7 +53,7 @@ def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, 
     logits: np.ndarray | None = None
     for index in batches(examples, size):
         batch = collate([examples[i] for i in index], pad_id)
-        answer = np.asarray(forward(batch["input_ids"], batch["attention_mask"]), dtype=np.float32)
+        answer = np.asarray(forward(inputs(batch))["logits"], dtype=np.float32)
         if logits is None:
             logits = np.empty((len(examples), answer.shape[-1]), dtype=np.float32)
         logits[index] = answer
@@ -111,8 +106,10 @@ def report(scores: Scores, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """[n, classes] -> probabilities [n, classes] float64 at `temperature`."""
-    from scipy.special import softmax as of
+def calibrate(scores: Scores, recipe: Recipe) -> dict[str, Any]:
+    """temperature, reject_below, chosen_by: see `confidence`."""
+    return asdict(confidence.fit(scores, recipe.export.reject_below))
 
-    return np.asarray(of(logits.astype(np.float64) / temperature, axis=-1))
+
+def calibrated(scores: Scores, facts: Mapping[str, Any]) -> dict[str, float]:
+    return confidence.measure(scores, confidence.Confidence(**facts))

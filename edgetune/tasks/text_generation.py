@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune.errors import ModelError
-from edgetune.tasks import Encoded, Forward, Scores, batches, pad
+from edgetune.tasks import Encoded, Forward, Scores, batches, inputs, pad, padded
 
 if TYPE_CHECKING:
     import torch
@@ -56,21 +56,16 @@ def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
     """-> input_ids, attention_mask, labels, each [b, longest] int64, padded on the right (labels with -100)."""
-    ids = [example["input_ids"] for example in examples]
-    return {
-        "input_ids": pad(ids, pad_id),
-        "attention_mask": pad([[1] * len(row) for row in ids], 0),
-        "labels": pad([example["labels"] for example in examples], NOT_LEARNED),
-    }
+    return {**padded(examples, pad_id), "labels": pad([example["labels"] for example in examples], NOT_LEARNED)}
 
 
-def loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
     """Cross-entropy of the next token with label smoothing, the mean over the learned ones. `logits` [b, s, vocabulary]."""
     from torch.nn.functional import cross_entropy
 
     target = batch["labels"][:, 1:]
     learned = target != NOT_LEARNED
-    return cross_entropy(logits[:, :-1][learned].float(), target[learned], label_smoothing=smoothing)
+    return cross_entropy(outputs["logits"][:, :-1][learned].float(), target[learned], label_smoothing=smoothing)
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int) -> Scores:
@@ -80,7 +75,7 @@ def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int) 
     value, weight = np.zeros(len(examples)), np.zeros(len(examples))
     for index in batches(examples, EVAL_BATCH):
         batch = collate([examples[i] for i in index], pad_id)
-        logits = forward(batch["input_ids"], batch["attention_mask"])
+        logits = forward(inputs(batch))["logits"]
         for i, row, target in zip(index, logits, batch["labels"][:, 1:], strict=True):
             place = np.flatnonzero(target != NOT_LEARNED)
             said = np.asarray(row[place], dtype=np.float64)

@@ -14,7 +14,7 @@ from edgetune.compress import distil, shrink
 from edgetune.methods import loop
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
-from edgetune.tasks import pad
+from edgetune.tasks import padded
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50, "num_labels": 5}
 CPU = Device("cpu", False)
@@ -33,7 +33,7 @@ def examples() -> list[dict[str, list[int]]]:
 
 
 def answers(model: torch.nn.Module, examples: list[dict[str, list[int]]]) -> np.ndarray:
-    return np.concatenate([forward(model.eval())(pad([e["input_ids"]], 0), pad([[1] * len(e["input_ids"])], 0)) for e in examples])
+    return np.concatenate([forward(model.eval())(padded([e], 0))["logits"] for e in examples])
 
 
 def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -49,9 +49,9 @@ def test_the_loss_is_the_divergence_at_a_temperature() -> None:
     chance = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(4, 5, generator=chance), torch.randn(4, 5, generator=chance)
     task = distil.Imitation(2.0)
-    found = task.loss(ours, {"teacher": theirs})
+    found = task.loss({"logits": ours}, {"teacher": theirs})
     assert float(found) == pytest.approx(4 * distance(ours.numpy() / 2, theirs.numpy() / 2), rel=1e-5)
-    assert float(task.loss(theirs, {"teacher": theirs})) == pytest.approx(0, abs=1e-6)
+    assert float(task.loss({"logits": theirs}, {"teacher": theirs})) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_student_comes_nearer(teacher: transformers.PreTrainedModel, examples: list[dict[str, list[int]]], tmp_path: Path) -> None:

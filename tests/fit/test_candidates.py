@@ -36,7 +36,7 @@ def examples(graph: Path) -> dict[str, list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     while len(rows) < 120:
         ids = chance.integers(5, 100, (1, int(chance.integers(2, 12))))
-        logits = forward(ids, np.ones_like(ids))[0]
+        logits = forward({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"][0]
         first, second = np.sort(logits)[[-1, -2]]
         if first - second > 0.5:
             rows.append({"input_ids": ids[0].tolist(), "label": int(logits.argmax())})
@@ -179,9 +179,9 @@ def test_int8_is_scored_as_an_app_runs_it(graph: Path, asked: Asked, tmp_path: P
     def watched(path: Path, *options: Any) -> Any:
         forward = original(path, *options)
 
-        def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-            sizes.setdefault(path.parent.name.partition("-")[2], set()).add(len(ids))
-            return forward(ids, mask)
+        def run(given: Any) -> Any:
+            sizes.setdefault(path.parent.name.partition("-")[2], set()).add(len(given["input_ids"]))
+            return forward(given)
 
         return run
 

@@ -47,7 +47,7 @@ def test_the_layer_that_ruins_it_goes_back_to_float(ruined: tuple[Path, str], tm
     rows = []
     while len(rows) < 60:
         ids = chance.integers(5, 100, (1, 10))
-        logits = run(ids, np.ones_like(ids))[0]
+        logits = run({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"][0]
         best, second = np.sort(logits)[::-1][:2]
         if best - second > 0.3:
             rows.append({"input_ids": ids[0].tolist(), "label": int(logits.argmax())})

@@ -30,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Form:
     rows: list[dict[str, Any]] = []
     while len(rows) < 240:
         ids = chance.integers(5, 100, (1, int(chance.integers(2, 12))))
-        logits = forward(ids, np.ones_like(ids))[0]
+        logits = forward({"input_ids": ids, "attention_mask": np.ones_like(ids)})["logits"][0]
         first, second = np.sort(logits)[[-1, -2]]
         if first - second > 0.5:
             rows.append({"input_ids": ids[0].tolist(), "label": int(logits.argmax())})

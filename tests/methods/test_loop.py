@@ -317,4 +317,6 @@ def test_the_loss_is_the_tasks(toy: Any) -> None:
     rows, model = toy.splits["train"][:16], toy.model()
     batch = {name: torch.from_numpy(array) for name, array in task.collate(rows, 0).items()}
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    assert loop._gradients(model, rows, toy.problem(), toy.device, toy.settings(), 1) == pytest.approx(task.loss(logits, batch, 0.1).item())
+    assert loop._gradients(model, rows, toy.problem(), toy.device, toy.settings(), 1) == pytest.approx(
+        task.loss({"logits": logits}, batch, 0.1).item()
+    )

@@ -111,7 +111,7 @@ def compare(reference: list[list[float]], merged: list[list[float]]) -> tuple[fl
     examples = [{"input_ids": [i], "label": 0} for i in range(len(reference))]
 
     def forward(rows: list[list[float]]) -> Any:
-        return lambda ids, mask: np.array(rows, dtype=np.float32)[ids[:, 0]]
+        return lambda given: {"logits": np.array(rows, dtype=np.float32)[given["input_ids"][:, 0]]}
 
     return stage._compare(forward(reference), forward(merged), examples, task, 0)
 
@@ -131,6 +131,10 @@ def test_of_a_generator_only_real_positions_count() -> None:
     examples = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}, {"input_ids": [1], "labels": [1]}]
 
     def forward(wrong: float) -> Any:
-        return lambda ids, mask: np.stack([np.ones(ids.shape), np.where(mask == 0, wrong, 0.0)], -1).astype(np.float32)
+        def said(given: Any) -> Any:
+            mask = given["attention_mask"]
+            return {"logits": np.stack([np.ones(mask.shape), np.where(mask == 0, wrong, 0.0)], -1).astype(np.float32)}
+
+        return said
 
     assert stage._compare(forward(0), forward(9), examples, text_generation, 0) == (0, 0)

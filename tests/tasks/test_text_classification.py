@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,17 +58,17 @@ def test_loss_by_hand(smoothing: float) -> None:
     target[2] = smoothing / 3
     target[2, 2] += 1 - smoothing
     expected = -(target * log_p).sum(-1).mean()
-    assert float(task.loss(logits, {"labels": labels}, smoothing)) == pytest.approx(float(expected), rel=1e-6)
+    assert float(task.loss({"logits": logits}, {"labels": labels}, smoothing)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_nothing_is_gained_on_rows_out_of_scope_by_being_sure() -> None:
     sure, unsure = torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]])
     batch = {"labels": torch.tensor([task.OUT_OF_SCOPE])}
-    assert task.loss(unsure, batch) < task.loss(sure, batch)
+    assert task.loss({"logits": unsure}, batch) < task.loss({"logits": sure}, batch)
 
 
 def test_loss_of_bfloat16_logits_is_float32() -> None:
-    assert task.loss(torch.zeros(1, 3, dtype=torch.bfloat16), {"labels": torch.tensor([1])}).dtype == torch.float32
+    assert task.loss({"logits": torch.zeros(1, 3, dtype=torch.bfloat16)}, {"labels": torch.tensor([1])}).dtype == torch.float32
 
 
 @pytest.mark.parametrize("size", [1, 2, 64])
@@ -75,9 +76,9 @@ def test_scores_are_in_the_order_of_the_rows(size: int) -> None:
     """Rows are scored by length; the answer to a row must find its way back."""
     examples = [{"input_ids": [i] * n, "label": i % 3} for i, n in enumerate((5, 1, 9, 2, 2, 7))]
 
-    def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        assert len(ids) <= size
-        return np.eye(3, dtype=np.float32)[ids[:, 0] % 3] * mask.sum(-1, keepdims=True)
+    def forward(given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        assert len(given["input_ids"]) <= size
+        return {"logits": np.eye(3, dtype=np.float32)[given["input_ids"][:, 0] % 3] * given["attention_mask"].sum(-1, keepdims=True)}
 
     found = task.score(forward, examples, 0, size)
     assert found.logits is not None and found.target is not None
@@ -88,7 +89,7 @@ def test_scores_are_in_the_order_of_the_rows(size: int) -> None:
 
 def test_rows_out_of_scope_count_for_nothing() -> None:
     examples = [{"input_ids": [1], "label": 0}, {"input_ids": [2], "label": task.OUT_OF_SCOPE}, {"input_ids": [3], "label": 1}]
-    found = task.score(lambda ids, mask: np.tile(np.float32([3, 0, 0]), (len(ids), 1)), examples, 0)
+    found = task.score(lambda given: {"logits": np.tile(np.float32([3, 0, 0]), (len(given["input_ids"]), 1))}, examples, 0)
     assert found.value.tolist() == [1, 0, 0]
     assert found.weight.tolist() == [1, 0, 1]
     assert task.metrics(found, LABELS)["accuracy"] == 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -176,15 +177,15 @@ def test_loss_is_that_of_transformers() -> None:
     model, examples = model_and_examples()
     batch = {name: torch.from_numpy(array) for name, array in task.collate(examples[:3], 0).items()}
     out = model(**batch)
-    assert task.loss(out.logits, batch).item() == pytest.approx(out.loss.item(), rel=1e-5)
+    assert task.loss(out, batch).item() == pytest.approx(out.loss.item(), rel=1e-5)
 
 
 def test_score_is_row_by_row_and_padding_does_not_count() -> None:
     model, examples = model_and_examples()
 
-    def forward(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def forward(given: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         with torch.no_grad():
-            return model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
+            return {"logits": model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()}
 
     scores = task.score(forward, examples, 0)
     assert scores.weight.tolist() == [len(learned(example)) for example in examples]
