@@ -48,7 +48,17 @@ def check(
         found = {**found, "sample": tokens}
         shown += _tokens(tokens, colour=out.colour)
     out.result(found, *shown, quiet=[f"{split}\t{count}" for split, count in found["rows"].items()])
-    out.hint(f"edgetune adapt --data {recipe.data.path} --task {recipe.task} --model MODEL --method METHOD --output RUN")
+    out.hint(f"edgetune adapt {_flags(recipe)} --task {recipe.task} --model MODEL --method METHOD --output RUN")
+
+
+def _flags(recipe: Recipe) -> str:
+    """The flags that say where the data is and what is in it, as they were given."""
+    import shlex
+
+    from edgetune.cli.options import flag
+
+    given = recipe.data.model_dump(exclude_defaults=True)
+    return " ".join(f"{flag(f'data.{name}')} {shlex.quote(str(value))}" for name, value in given.items())
 
 
 def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:

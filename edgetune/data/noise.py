@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgetune.data.columns import question
+
+CHANGED = ("text", "prompt", "question", "source")  # what a person types
 WORD = re.compile(r"[^\W\d_]{3,}")  # what people mistype: three letters or more
 ANY_WORD = re.compile(r"\w+")
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -20,7 +23,7 @@ TRIES = 20  # drawn for each text that is asked for, before giving up on a set t
 
 
 def typos(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """The rows with one or two typing errors in what is asked (`text`, `prompt` or the last user's message).
+    """The rows with one or two typing errors in what is asked (`text`, `prompt`, `question`, `source` or the last user's message).
 
     A letter becomes its neighbour on a QWERTY keyboard, is lost, doubled, or changes places with the next. A text without a word of three
     letters stays as it is.
@@ -169,18 +172,35 @@ SURFACES: tuple[Callable[[str], str], ...] = (
 def _question(row: Mapping[str, Any]) -> str:
     if "messages" in row:
         return next((message["content"] for message in reversed(row["messages"]) if message["role"] == "user"), "")
-    return str(row["text"] if "text" in row else row["prompt"])
+    return question(row)
 
 
 def _with_question(row: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The row with its text, prompt, question or source changed; words of a tagged text keep their tags and get their new places."""
+    if "words" in row:
+        return _with_words(row, change)
     if "messages" not in row:
-        column = "text" if "text" in row else "prompt"
+        column = next(column for column in CHANGED if column in row)
         return {**row, column: change(row[column])}
     messages = [dict(message) for message in row["messages"]]
     last = next((message for message in reversed(messages) if message["role"] == "user"), None)
     if last is not None:
         last["content"] = change(last["content"])
     return {**row, "messages": messages}
+
+
+def _with_words(row: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    text, places = row["text"], row["words"]
+    words = change("\n".join(text[start:end] for start, end in places)).split("\n")
+    if len(words) != len(places):  # a word that holds a line break
+        return dict(row)
+    out, moved, at = "", [], 0
+    for word, (start, end) in zip(words, places, strict=True):
+        out += text[at:start]
+        moved.append([len(out), len(out) + len(word)])
+        out += word
+        at = end
+    return {**row, "text": out + text[at:], "words": moved}
 
 
 def _words(text: str) -> Iterator[str]:

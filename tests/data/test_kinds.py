@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgetune import tasks
+from edgetune import data, tasks
 from edgetune.data import kinds, relation, squad
 from edgetune.data.columns import answer, key, question
+from edgetune.errors import DataError
+from edgetune.recipe import load
 
 Folder = Callable[..., Path]
 quick = settings(max_examples=200, deadline=None)
@@ -327,11 +329,77 @@ def test_tags_that_break_their_scheme_are_rows(folder: Folder, refused: Any, loa
     assert sum(found.facts["rows"].values()) == 30
 
 
+@pytest.mark.parametrize("source", ["parquet", "hub"])
+def test_tags_that_are_class_labels(tmp_path: Path, loaded: Any, refused: Any, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    import datasets
+
+    names = datasets.ClassLabel(names=["O", "B-city", "I-city"])
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names)})
+    rows = {"tokens": [["go", "to", f"City{i}"] for i in range(40)], "ner_tags": [[0, 0, 1]] * 40}
+    made = datasets.Dataset.from_dict(rows, features=features)
+    path = str(tmp_path / "train.parquet")
+    if source == "hub":
+        path = "owner/name"
+        monkeypatch.setattr(datasets, "load_dataset", lambda name: {"train": made})
+    else:
+        made.to_parquet(path)
+    found, _ = loaded(path, "probe-tokens")
+    assert places(found)[0]["tags"] == ["O", "O", "B-city"]
+    plain = datasets.Dataset.from_dict(rows)
+    plain.to_parquet(tmp_path / "plain.parquet")
+    assert "has tags that are numbers without names" in refused(tmp_path / "plain.parquet", "probe-tokens").replace(" have ", " has ")
+
+
+def test_a_conll_file_in_another_encoding(folder: Folder, loaded: Any, refused: Any) -> None:
+    content = "\n".join(f"Zürich B-city\nliegt{i} O\n" for i in range(30)).encode("latin-1")
+    path = folder(**{"train.conll": content}) / "train.conll"
+    said = refused(path, "probe-tokens")
+    assert "train.conll is not UTF-8: byte 0xfc at offset 1 (line 1)" in said and "--set data.encoding=cp1252" in said
+    found, _ = loaded(path, "probe-tokens", **{"data.encoding": "cp1252"})
+    assert places(found)[0]["text"] == "Zürich liegt0"
+
+
 def test_tags_without_a_type(folder: Folder, loaded: Any) -> None:
     lines = [f"go O\nCity{i} B\nHall I\n" for i in range(30)]
     found, notes = loaded(folder(**{"train.conll": "\n".join(lines)}) / "train.conll", "probe-tokens")
     assert 'tags without a type are read as of the type "entity"' in notes
     assert found.facts["labels"] == ["O", "B-entity", "I-entity"]
+
+
+words = st.sampled_from(["go", "to", "Rome", "Bonn", "", " "])
+cells = st.lists(st.tuples(words, st.sampled_from(["O", "B-a", "I-a", "B-b"])), max_size=3)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    parts=st.lists(st.lists(st.tuples(cells, st.integers(0, 15)), min_size=1, max_size=40), min_size=1, max_size=2), grouped=st.booleans()
+)
+def test_every_row_is_used_or_reported_once(tmp_path: Path, parts: list[Any], grouped: bool) -> None:
+    files = dict(zip(("train.jsonl", "test.jsonl") if len(parts) > 1 else ("train.jsonl",), parts, strict=True))
+    for old in tmp_path.glob("*.jsonl"):
+        old.unlink()
+    for name, rows in files.items():
+        objects = [{"tokens": [w for w, _ in row], "tags": [t for _, t in row], "speaker": f"s{group}"} for row, group in rows]
+        (tmp_path / name).write_text(jsonl(objects), "utf-8")
+    settings_of = {"data.group": "speaker"} if grouped else {}
+    given_recipe = load(None, {"task": "probe-tokens", "data.path": str(tmp_path), "data.on_bad_row": "drop", **settings_of})
+    try:
+        found = data.load(given_recipe)
+    except DataError:
+        return
+    used = [(row["file"], row["row"]) for part in found.splits.values() for row in part]
+    reported = [(one["file"], one["row"]) for one in found.facts["dropped"]]
+    assert sorted(used + reported) == sorted((name, i + 1) for name, rows in files.items() for i in range(len(rows)))
+    known = {tag for row in found.splits["train"] for tag in row["tags"]}
+    for split, part in found.splits.items():
+        for row in part:
+            written = files[row["file"]][row["row"] - 1][0]
+            assert row["tags"] == [tag for _, tag in written] and len(row["words"]) == len(written)
+            assert [row["text"][start:end] for start, end in row["words"]] == [word for word, _ in written]
+            assert split == "train" or {tag[2:] for tag in row["tags"]} <= {tag[2:] for tag in known} | {""}
+    if grouped:
+        cut = [{row["group"] for row in found.splits[split]} for split in ("train", *found.facts["cut"])]
+        assert sum(map(len, cut)) == len(set().union(*cut))
 
 
 def test_a_type_never_seen_in_train(folder: Folder, refused: Any) -> None:

@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetune.data import noise
+from edgetune.data import noise, relation, tags
 
 TEXTS = [text for text, _ in tiny.sentences(120)]
 ROWS = [{"text": text, "label": label, "row": i} for i, (text, label) in enumerate(tiny.sentences(120))]
@@ -56,6 +56,27 @@ def test_typos_reach_prompts_and_the_last_users_message() -> None:
     talk = [{"role": role, "content": "kitchen lights"} for role in ("system", "user", "assistant", "user", "assistant")]
     new = noise.typos([{"messages": talk}], 0)[0]["messages"]
     assert [i for i in range(5) if new[i] != talk[i]] == [3]
+    asked = {"question": "kitchen", "context": "kitchen", "answers": [[0, "kitchen"]]}
+    assert {**noise.typos([asked], 0)[0], "question": "kitchen"} == asked != noise.typos([asked], 0)[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(words=st.lists(st.sampled_from(["kitchen", "lights", "to", "!", "don't", "Zürich"]), min_size=1, max_size=8), seed=st.integers(0, 9))
+def test_words_keep_their_tags_and_get_their_new_places(words: list[str], seed: int) -> None:
+    text, places, problem = tags.place(words, "  ".join(words) + " ")
+    assert not problem
+    row = {"text": text, "words": places, "tags": ["O"] * len(words)}
+    new = noise.typos([row], seed)[0]
+    assert len(new["words"]) == len(words) and new["tags"] == row["tags"]
+    again = [new["text"][start:end] for start, end in new["words"]]
+    assert "  ".join(again) + " " == new["text"]
+    assert sum(distance(a, b) for a, b in zip(words, again, strict=True)) <= 2
+    assert again != words or new["text"] == text
+
+
+def test_marked_entities_stay_marked() -> None:
+    row = {"text": "the <e1>audits</e1> were about <e2>waste</e2>", "label": "x"}
+    assert all(relation.read(new["text"])[1] == "" for seed in range(50) for new in noise.typos([row], seed))
 
 
 @settings(max_examples=60, deadline=None)
