@@ -62,7 +62,7 @@ def read(file: str, text: str) -> tuple[list[tuple[int, dict[str, Any]]], list[t
             bad.append((lines[0][0], "the wrong number of columns", f"line {lines[wrong][0]:,} has {len(parts[wrong])} of {width}"))
         else:
             row: dict[str, Any] = {"tokens": [part[0] for part in parts], "tags": [part[-1].strip() for part in parts]}
-            rows.append((lines[0][0], {**row, "group": f"document {documents}"} if documents else row))
+            rows.append((lines[0][0], {**row, "group": f"{file}, document {documents}"} if documents else row))
     if width > FEWEST:
         progress.note(f"{file} has {width} columns: the words are in the first, the tags in the last")
     for count, what in ((documents, "-DOCSTART- line"), (comments, "comment")):

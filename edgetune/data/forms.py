@@ -142,17 +142,24 @@ def _rows_of(tree: Any) -> Any:
     if isinstance(tree, dict) and tree and all(isinstance(part, list) and part for part in tree.values()):
         by_intent = [(intent, row) for intent, part in tree.items() for row in part]
         if all(isinstance(row, Mapping) and isinstance(row.get("data"), list) for _, row in by_intent):
-            return [{**(spans.of_segments(row["data"]) or {}), "intent": intent} for intent, row in by_intent]
+            return [{**row, "intent": intent} for intent, row in by_intent]
     return tree
 
 
 def _objects(file: str, rows: list[tuple[int, Any]], bad: list[Bad]) -> Table:
-    good = [(number, row) for number, row in rows if isinstance(row, dict)]
+    good = [(number, _whole(row)) for number, row in rows if isinstance(row, dict)]
     bad = bad + [Bad(file, number, "no object", f"found {type(row).__name__}") for number, row in rows if not isinstance(row, dict)]
     columns: Counter[str] = Counter()
     for _, row in good:
         columns.update(row.keys())
     return Table(file, tuple(columns), good, sorted(bad, key=lambda b: b.row))
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose `data` is a list of the pieces of a sentence -> the same with `text` and `spans` instead."""
+    if not isinstance(row.get("data"), list) or "text" in row or (whole := spans.of_segments(row["data"])) is None:
+        return row
+    return {**whole, **{name: value for name, value in row.items() if name != "data"}}
 
 
 def _conll(file: str, text: str, names: Header = ()) -> Table:

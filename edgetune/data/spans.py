@@ -82,6 +82,8 @@ def spans(places: Sequence[Sequence[int]], tagged: Sequence[str]) -> list[Span]:
 def of_segments(segments: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """[{"text", "entity"?}, ...], the pieces of a sentence -> {"text", "spans"}; None when it is not that."""
     text, found = "", []
+    if not segments:
+        return None
     for piece in segments:
         if not isinstance(piece, Mapping) or not isinstance(piece.get("text"), str):
             return None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgetune import progress, tasks
 from edgetune.data.forms import FORMS
+from edgetune.data.kinds import ASKED
 from edgetune.data.read import read
 from edgetune.errors import DataError
 from edgetune.recipe import Recipe
@@ -37,7 +38,8 @@ def _lines(path: Path, recipe: Recipe) -> list[str]:
 def _column(path: Path, recipe: Recipe) -> list[str]:
     table = read(path, recipe.data.encoding)
     columns = tasks.get(recipe.task).columns
-    names = [recipe.data.text or recipe.data.prompt, *columns.get("text", columns.get("prompt", ()))]
+    asked = next((column for column in ASKED if column in columns), "text")
+    names = [getattr(recipe.data, asked), *columns.get(asked, (asked,))]
     lower = {name.lower(): name for name in table.columns}
     name = next((lower[name.lower()] for name in names if name.lower() in lower), None)
     if name is None and len(table.columns) == 1:

@@ -32,8 +32,11 @@ def _prove(facts: dict[str, Any], folder: Path) -> None:
     if used + len(facts["dropped"]) != facts["read"]:
         raise GateError(f"{facts['read']:,} rows were read, but {used:,} are used and {len(facts['dropped']):,} reported")
     texts = {split: {key(row) for row in rows} for split, rows in written.items()}
+    groups = {split: {row["group"] for row in rows if "group" in row} for split, rows in written.items()}
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
         supplied = (first, second) == ("validation", "test") and not facts["cut"]
         shared = len(texts[first] & texts[second])
         if shared and not supplied:
             raise GateError(f"{first} and {second} share {shared:,} texts")
+        if second in facts["cut"] and first in ("train", *facts["cut"]) and (shared := len(groups[first] & groups[second])):
+            raise GateError(f"{first} and {second} share {shared:,} groups ({facts['group']})")

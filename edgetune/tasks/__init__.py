@@ -42,7 +42,7 @@ class Task:
     title: str
     family: Literal["encoder", "decoder"]
     auto_class: str  # of transformers, or "package.module:Class"
-    columns: Mapping[str, tuple[str, ...]]  # column -> names under which it is found, best first
+    columns: Mapping[str, tuple[str, ...]]  # column (what it holds: edgetune.data.kinds) -> names under which it is found, best first
     metric: str  # decides the accuracy gate and early stopping
     higher_is_better: bool
     example: str  # one row, as JSON, for `edgetune tasks`

@@ -198,7 +198,7 @@ def test_documents_comments_and_wrong_lines(tmp_path: Path) -> None:
     )
     table = read(path)
     assert [row["tokens"] for _, row in table.rows] == [["EU", "#"], ["Brussels"]]
-    assert [row["group"] for _, row in table.rows] == ["document 1", "document 2"]
+    assert [row["group"] for _, row in table.rows] == ["dev.conll, document 1", "dev.conll, document 2"]
     assert [number for number, _ in table.rows] == [4, 11]
     assert [(one.row, one.reason, one.detail) for one in table.bad] == [(7, "the wrong number of columns", "line 7 has 2 of 4")]
 
@@ -221,3 +221,5 @@ def test_pieces_of_a_sentence(tmp_path: Path) -> None:
         {"text": "play Zürich now", "spans": [{"start": 5, "end": 11, "label": "album"}], "intent": "PlayMusic"},
         {"text": "play ", "spans": [], "intent": "PlayMusic"},
     ]
+    path.write_text("".join(json.dumps({"intent": "stop", "data": part}) + "\n" for part in (pieces, pieces[:1])), "utf-8")
+    assert [row["text"] for _, row in read(path.rename(tmp_path / "train.jsonl")).rows] == ["play Zürich now", "play "]
