@@ -54,7 +54,7 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     front = ModelCardData(
         license=card.licence if card.licence != "unknown" else None,
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
-        pipeline_tag=task.name,
+        pipeline_tag=task.tag,
         library_name="transformers.js",
         tags=["onnx", "onnxruntime", "transformers.js", "edgetune"],
     )

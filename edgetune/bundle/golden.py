@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgetune.errors import GateError
 
 if TYPE_CHECKING:
     from edgetune.runtime.worker import Bundle
 
-TOP = 16  # logits kept of a generator's last prompt token
+WIDE = 1024  # values of one output from which only the largest are kept
+TOP = 16  # of them; all of a generator's last prompt token
+POSITIONS = 16  # tokens whose outputs are kept, when there is one a token
 COMPLETION = 8  # greedy tokens kept
 COMPLETE_EVERY = 6  # rows of which one has a completion: enough to prove the cache, quick on a small device
 DECIMALS = 6
+QUESTION = 40  # characters
 LONGEST = 512  # tokens of the longest text, when the model takes more
 
 SUBJECTS = ("the kitchen light", "my account", "the train to the coast", "a large file", "the weather", "our last order", "the garden gate")
@@ -81,48 +86,83 @@ def synthetic(tokenizer: Any, count: int = 128, seed: int = 0, max_length: int =
     return list(texts)[:count]
 
 
-def rows(bundle: Bundle, tokenizer: Any, texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One row of golden.jsonl a text: ids by transformers' `tokenizer`, outputs by the bundle's own graph.
+def items(texts: Sequence[str], asks: Sequence[str]) -> list[dict[str, str]]:
+    """An item for each text: with more than one field asked, the last one is the text and the others are those before it, in turn.
 
-    Texts without tokens, and prompts that leave no room for an answer, are left out. Raises GateError when run.py would make
-    other token ids than transformers (and so than training) did.
+    A question is the start of one: it is never longer than what a model reads.
+    """
+    *before, last = asks
+    made = [{name: texts[i - len(before) + k] for k, name in enumerate(before)} | {last: text} for i, text in enumerate(texts)]
+    return [{name: text[:QUESTION] if name == "question" else text for name, text in item.items()} for item in made]
+
+
+def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
+    """One row of golden.jsonl an item: its inputs by transformers' `tokenizer`, outputs by the bundle's own graph.
+
+    Of an item that is read in windows the first one counts. Items without tokens, and prompts that leave no room for an answer, are left
+    out. Raises GateError when run.py would make other token ids than transformers (and so than training) did.
     """
     from itertools import islice
 
+    from edgetune.runtime.worker import of_tokens
+
     made = 0
-    for text in texts:
-        ids = _training_ids(bundle, tokenizer, text)
+    for item in given:
+        trained = _as_trained(bundle, tokenizer, item)
+        ids = trained["input_ids"]
         if not ids or (bundle.generation is not None and len(ids) + COMPLETION >= bundle.max_length):
             continue
-        ours, _ = bundle.encode(text)
-        if ours != ids:
+        ours = bundle.read(item)[0][0]
+        if any(ours[name] != trained[name] for name in ours):
             raise GateError(
                 "the bundle would read a text differently from how it was trained",
-                details=[f"text: {text[:80]!r}", f"transformers: {ids[:20]}", f"tokenizer.json: {ours[:20]}"],
+                details=[
+                    f"text: {' | '.join(item.values())[:80]!r}",
+                    *(f"transformers: {name} {trained[name][:20]}" for name in ours),
+                    *(f"tokenizer.json: {name} {ours[name][:20]}" for name in ours),
+                ],
                 mend="save the model's tokenizer again with a current transformers, and export again",
             )
-        logits = bundle.logits([ids])[0]
-        row: dict[str, Any] = {"text": text, "input_ids": ids}
-        if bundle.generation is None:
-            row["logits"] = [round(float(value), DECIMALS) for value in logits]
-        else:
-            last = logits[-1]
-            row["logits"] = [[int(token), round(float(last[token]), DECIMALS)] for token in (-last).argsort(kind="stable")[:TOP]]
-            if made % COMPLETE_EVERY == 0:
-                row["completion"] = list(islice(bundle.tokens(ids), COMPLETION))
+        row: dict[str, Any] = {**item, **ours}
+        for name, values in bundle.outputs([ours]).items():
+            if bundle.generation is not None:
+                row[name] = _largest(values[0, -1])
+            else:
+                row[name] = _tokens(values[0]) if of_tokens(name, values) else _values(values[0])
+        if bundle.generation is not None and made % COMPLETE_EVERY == 0:
+            row["completion"] = list(islice(bundle.tokens(ours), COMPLETION))
         made += 1
         yield row
 
 
-def _training_ids(bundle: Bundle, tokenizer: Any, text: str) -> list[int]:
-    """As the task's `encode` makes them for training."""
+def _as_trained(bundle: Bundle, tokenizer: Any, item: Mapping[str, str]) -> dict[str, list[int]]:
+    """The first row of `item` as the task's `encode` makes it for training, without the answer."""
     if bundle.generation is None:
-        return list(tokenizer(text, truncation=True, max_length=bundle.max_length)["input_ids"])
-    prompt = bundle.generation["prefix"] + text.strip() + bundle.generation["suffix"]
+        cut = "only_second" if "question" in item else True
+        found = tokenizer(*item.values(), truncation=cut, max_length=bundle.max_length)
+        return {"token_type_ids": [0] * len(found["input_ids"]), **found}
+    text = item["text"].strip()
+    prompt = bundle.generation["prefix"] + text + bundle.generation["suffix"]
     if tokenizer.chat_template:
-        turn = [{"role": "user", "content": text.strip()}]
-        prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    return list(tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"])
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+    return dict(tokenizer(prompt, add_special_tokens=False, verbose=False))
+
+
+def _tokens(values: np.ndarray) -> list[list[Any]]:
+    """[tokens] or [tokens, ...] -> [position, what is there] of some of them, evenly."""
+    places = np.unique(np.linspace(0, len(values) - 1, POSITIONS).round().astype(int))
+    return [[int(place), _values(values[place])] for place in places]
+
+
+def _values(values: np.ndarray) -> Any:
+    """A number, all of [n], or of many the largest as [index, value]."""
+    if values.ndim == 0:
+        return round(float(values), DECIMALS)
+    return _largest(values) if len(values) > WIDE else [round(float(value), DECIMALS) for value in values]
+
+
+def _largest(values: np.ndarray) -> list[list[Any]]:
+    return [[int(i), round(float(values[i]), DECIMALS)] for i in (-values).argsort(kind="stable")[:TOP]]
 
 
 def _sentences(draw: random.Random) -> Iterator[str]:

@@ -36,9 +36,10 @@ class Spec:
     """Everything that a bundle is made from.
 
     `graph` is the chosen .onnx file and `suffix` what its name gets ("", "_fp16", "_quantized", "_q4"); `merged` the Hugging Face
-    directory whose tokenizer and configuration ship. `lengths` are token counts of real rows, `golden` the texts of the golden
-    vectors, `tolerance` bounds their logits relative to max(1, the largest). `confidence` has temperature, reject_below and
-    chosen_by; `generation` prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim.
+    directory whose tokenizer and configuration ship. `lengths` are token counts of real rows, `golden` the items of the golden
+    vectors (a mapping with all that the task asks for; a text, where that is all), `tolerance` bounds their outputs relative to
+    max(1, the largest). `confidence` is what the task chose for the app, such as temperature, reject_below and chosen_by; `generation` has
+    prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim.
     """
 
     target: Target
@@ -52,7 +53,7 @@ class Spec:
     confidence: Mapping[str, Any] | None
     tolerance: float
     lengths: Sequence[int]
-    golden: Sequence[str]
+    golden: Sequence[str | Mapping[str, str]]
     metrics: Mapping[str, Any]
     onnxruntime_min: str
     generation: Mapping[str, Any] | None
@@ -68,7 +69,7 @@ def write(spec: Spec, out: Path) -> dict[str, Any]:
     import onnx
     from transformers import AutoTokenizer
 
-    from edgetune.runtime import worker
+    from edgetune.runtime import copy_programs
 
     if not (spec.merged / "tokenizer.json").is_file():
         raise ModelError(
@@ -84,7 +85,7 @@ def write(spec: Spec, out: Path) -> dict[str, Any]:
         )
     onnx.save(graph, out / model)
     _copy_model_files(spec, model, tokenizer, out)
-    shutil.copyfile(worker.__file__, out / "run.py")
+    copy_programs(spec.task.name, out)
     facts = _facts(spec, model, graph, tokenizer)
     del graph
     _write_json(out / "edgetune.json", facts)
@@ -127,6 +128,7 @@ def _facts(spec: Spec, model: str, graph: ModelProto, tokenizer: Any) -> dict[st
         "lengths": _sample(spec.lengths),
         "metrics": dict(spec.metrics),
         "generation": dict(spec.generation) if spec.generation else None,
+        "asks": list(spec.task.asks),
         "made_by": {"edgetune": __version__, **tool_versions()},
         "sha256": {},
     }
@@ -151,11 +153,12 @@ def _copy_model_files(spec: Spec, model: str, tokenizer: Any, out: Path) -> None
         _write_json(out / "tokenizer_config.json", settings)
 
 
-def _write_golden(out: Path, tokenizer: Any, texts: Sequence[str]) -> None:
+def _write_golden(out: Path, tokenizer: Any, given: Sequence[str | Mapping[str, str]]) -> None:
     from edgetune.runtime.worker import CPU, Bundle
 
+    bundle = Bundle(out, provider=CPU)
     with (out / "golden.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows(Bundle(out, provider=CPU), tokenizer, texts):
+        for row in rows(bundle, tokenizer, [bundle.item(item) for item in given]):
             file.write(json.dumps(row) + "\n")  # ASCII: no copy or editor changes the normal form of a text
     if (out / "golden.jsonl").stat().st_size == 0:
         raise GateError("none of the golden texts could be used", mend="give shorter texts, or a longer max_length")

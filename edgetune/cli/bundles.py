@@ -13,7 +13,7 @@ from edgetune.cli.options import complete
 
 BundleFolder = Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle", show_default=False)]
 REAL = "real"  # lengths of real texts
-NO_LABEL = "(no label)"  # the model is too unsure
+TAB = "\t"
 On = Annotated[
     str,
     typer.Option(
@@ -137,17 +137,19 @@ def predict(
     """What a model writes is only printed: a generated command is never run."""
     from edgetune.cli.output import out
     from edgetune.runtime import load
+    from edgetune.runtime.worker import understood
 
     _is_bundle(bundle)
     loaded = load(bundle, threads=threads, provider=provider)
     answers: list[dict[str, Any]] = []
     for text in texts or _lines():
+        given = understood(text, loaded.facts["asks"])
         if loaded.generation is None:
-            (answer,) = loaded.predict([text])
-            label = answer["label"] or NO_LABEL
-            out.stream(f"{label}\n" if out.quiet else f"{label}\t{answer['confidence']:.3f}\t{text}\n")
+            (answer,) = loaded.predict([given])
+            line = loaded.line(answer)
+            out.stream(f"{line.split(TAB)[0]}\n" if out.quiet else f"{line}\t{text}\n")
         else:
-            answer = loaded.generate(text, max_new_tokens, temperature, top_p, seed, on_text=out.stream)
+            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, on_text=out.stream)
             out.stream("\n")
             if not answer["finished"]:
                 out.note("cut off: the answer reached --max-new-tokens, or the model's length")

@@ -216,6 +216,11 @@ def question(row: Mapping[str, Any]) -> str:
     return "\n".join(_asked(row))
 
 
+def item(row: Mapping[str, Any], asks: Sequence[str]) -> str | dict[str, str]:
+    """What an app would give a bundle that `asks` for these fields: each by name, or the one text."""
+    return question(row) if len(asks) == 1 else {name: str(row[name]) for name in asks}
+
+
 def answer(row: Mapping[str, Any]) -> str:
     """The label; the completion with runs of whitespace as one space; for other rows what is answered, as JSON."""
     if MESSAGES in row:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from edgetune import tasks
 from edgetune.errors import ModelError, RequestError
-from edgetune.runtime import machine
+from edgetune.runtime import copy_programs, machine
 from edgetune.runtime.measure import Entrant
 from edgetune.runtime.process import Finished, run, start
 from edgetune.runtime.verify import facts_of
@@ -25,7 +25,6 @@ TEXT_FILES = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
-HEADS = {"text-classification": "ForSequenceClassification", "text-generation": "ForCausalLM"}
 CHUNK = 1 << 20
 
 
@@ -92,8 +91,6 @@ def _onnx(path: Path, like: Contestant, scratch: Path) -> Contestant:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from edgetune.runtime import worker
-
     try:
         graph = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
@@ -118,10 +115,10 @@ def _onnx(path: Path, like: Contestant, scratch: Path) -> Contestant:
         if (origin / item).is_file():
             shutil.copyfile(origin / item, scratch / item)
     shutil.copyfile(like.folder / "golden.jsonl", scratch / "golden.jsonl")
-    shutil.copyfile(worker.__file__, scratch / "run.py")
+    copy_programs(like.task.name, scratch)
     facts = {**like.facts, "model": name, "target": path.name, "scheme": "as given", "metrics": {}, "sha256": {}}
     if words is not None:
-        _plain_golden(scratch)
+        _plain_golden(scratch, facts["asks"])
     (scratch / "edgetune.json").write_text(json.dumps(facts), "utf-8")
     return Contestant("onnx", path, scratch, facts, tuple(model), _present(scratch))
 
@@ -137,14 +134,14 @@ def _other_files(graph: Any, path: Path) -> list[str]:
     return sorted(names)
 
 
-def _plain_golden(scratch: Path) -> None:
-    """Ids of the golden texts by the graph's own tokenizer: those of the other bundle may be outside of its vocabulary."""
+def _plain_golden(scratch: Path, asks: Sequence[str]) -> None:
+    """Ids of the golden rows by the graph's own tokenizer: those of the other bundle may be outside of its vocabulary."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(scratch / "tokenizer.json"))
     tokenizer.no_padding()
     rows = [json.loads(line) for line in (scratch / "golden.jsonl").read_text("utf-8").splitlines()]
-    rows = [{"text": row["text"], "input_ids": tokenizer.encode(row["text"]).ids} for row in rows]
+    rows = [{**{name: row[name] for name in asks}, "input_ids": tokenizer.encode(*(row[name] for name in asks)).ids} for row in rows]
     (scratch / "golden.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
 
 
@@ -164,7 +161,7 @@ def _directory(path: Path, like: Contestant) -> Contestant:
     except (ValueError, OSError) as error:
         raise ModelError(f"cannot read {path}/config.json", details=str(error).splitlines()[:3]) from None
     made_for = (config.architectures or ["no task"])[0]
-    if not made_for.endswith(HEADS[like.task.name]):
+    if not made_for.endswith(like.task.auto_class.rpartition(":")[2].removeprefix("AutoModel")):
         raise RequestError(f"{path} is a {made_for}, {like.path} does {like.task.name}: they cannot be compared")
     weights = tuple(sorted({*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")}))
     if not weights:

@@ -109,7 +109,7 @@ def in_turns(
     shapes: Sequence[Shape] = SHAPES,
     threads: int | None = None,
     provider: str | None = None,
-    texts: Sequence[str] = (),
+    texts: Sequence[str | Mapping[str, str]] = (),
     runs: int = RUNS,
     seconds: float = SECONDS,
 ) -> list[Measurement]:
@@ -142,7 +142,7 @@ def commands(
     runs: int = RUNS,
     seconds: float = SECONDS,
 ) -> list[list[str]]:
-    """The arguments of run.py of one turn: a process for each batch size of `shapes`. `texts`: a file of JSON strings."""
+    """The arguments of run.py of one turn: a process for each batch size of `shapes`. `texts`: a file of JSON strings or objects."""
     common = ["--runs", str(runs), "--seconds", str(seconds)]
     common += ["--threads", str(threads)] if threads else []
     common += ["--provider", provider] if provider else []

@@ -22,7 +22,7 @@ import runpy, sys
 class OnlyWhatTheDeviceHas:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top in ALLOWED or top in sys.stdlib_module_names or top.startswith("_sysconfigdata"):
+        if top in (*ALLOWED, "__main___answers") or top in sys.stdlib_module_names or top.startswith("_sysconfigdata"):
             return None
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -8,11 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgetune.runtime import timing
 
+if TYPE_CHECKING:
+    from edgetune.tasks import Task
+
+Item = str | Mapping[str, str]
+Row = dict[str, list[int]]
 CPU = "CPUExecutionProvider"  # whose place PyTorch takes
 DECODE_STEPS = 32
 
@@ -29,7 +36,6 @@ def main(arguments: list[str]) -> int:
 def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     import time
 
-    import numpy as np
     import torch
     import transformers
 
@@ -41,34 +47,38 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     task = tasks.get(asked.task)
     tokenizer = transformers.AutoTokenizer.from_pretrained(asked.folder, local_files_only=True)
-    model = getattr(transformers, task.auto_class).from_pretrained(asked.folder, dtype=torch.float32, local_files_only=True).eval()
+    model = load(asked.folder, task)
     load_ms = (time.perf_counter() - started) * 1000
     words = model.config.get_text_config().vocab_size
 
-    def filled(length: int) -> list[int]:
-        return [1 + i % (words - 1) for i in range(min(length, asked.max_length))]
+    def filled(length: int) -> Row:
+        return {"input_ids": [1 + i % (words - 1) for i in range(min(length, asked.max_length))]}
 
-    def logits(rows: list[list[int]]) -> np.ndarray:
-        mask = torch.from_numpy(pad([[1] * len(row) for row in rows], 0))
-        return model(input_ids=torch.from_numpy(pad(rows, 0)), attention_mask=mask).logits.numpy()
+    def forward(rows: list[Row]) -> None:
+        feeds = {name: pad([row[name] for row in rows], 0) for name in rows[0]}
+        mask = pad([[1] * len(row["input_ids"]) for row in rows], 0)
+        model(attention_mask=torch.from_numpy(mask), **{name: torch.from_numpy(value) for name, value in feeds.items()})
 
-    encode = _encoder(task.family, tokenizer, asked.max_length)
-    texts = [text for text in asked.texts if 0 < len(encode(text)) <= asked.max_length]
-    real = [encode(text) for text in texts] or [filled(length) for length in asked.lengths]
-    logits([real[0]])
+    read = _reader(task, tokenizer, asked.max_length)
+    items = [item for item in asked.texts if all(0 < len(row["input_ids"]) <= asked.max_length for row in read(item))]
+    real = [row for item in items for row in read(item)] or [filled(length) for length in asked.lengths]
+    forward([real[0]])
     cold_start_ms = timing.since_start_ms()
     latency = []
     for sequence in asked.sequence:
         rows = timing.batches(real if sequence is None else [filled(sequence)], asked.batch)
-        found = timing.passes(logits, rows, asked.runs, asked.seconds)
-        item = {"batch": asked.batch, "sequence": timing.mean_length(rows), "lengths": "fixed" if sequence else "real", **found}
+        found = timing.passes(forward, rows, asked.runs, asked.seconds)
+        length = timing.mean_length([[row["input_ids"] for row in some] for some in rows])
+        entry = {"batch": asked.batch, "sequence": length, "lengths": "fixed" if sequence else "real", **found}
         if sequence is None:
-            said = timing.batches(texts or [tokenizer.decode(ids) for ids in real], asked.batch)
-            item["text_ms"] = timing.passes(lambda some: logits([encode(text) for text in some]), said, asked.runs, asked.seconds)["ms"]
-        latency.append(item)
+            said = timing.batches(items or [_spoken(task, tokenizer, row["input_ids"]) for row in real], asked.batch)
+            entry["text_ms"] = timing.passes(
+                lambda some: forward([row for item in some for row in read(item)]), said, asked.runs, asked.seconds
+            )["ms"]
+        latency.append(entry)
     decode = None
     if task.family == "decoder":
-        prompt = filled(max(1, min(128, asked.max_length - DECODE_STEPS - 1)))
+        prompt = filled(max(1, min(128, asked.max_length - DECODE_STEPS - 1)))["input_ids"]
         decode = {"prompt": len(prompt), "ms": _decode(model, torch.tensor([prompt]))}
     return {
         **{"runtime": f"torch {torch.__version__}", "provider": "PyTorch", "threads": torch.get_num_threads()},
@@ -77,14 +87,37 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _encoder(family: str, tokenizer: Any, max_length: int) -> Any:
-    """A text -> its ids, as the bundle makes them."""
-    if family == "encoder":
-        return lambda text: tokenizer(text, truncation=True, max_length=max_length)["input_ids"]
-    from edgetune.tasks.text_generation import prompt_parts
+def load(folder: Path, task: Task) -> Any:
+    """The float32 model in `folder`, in evaluation mode."""
+    import torch
+    import transformers
 
-    prefix, suffix = prompt_parts(tokenizer)
-    return lambda text: tokenizer(prefix + text.strip() + suffix, add_special_tokens=False)["input_ids"]
+    module, _, name = task.auto_class.rpartition(":")
+    kind = getattr(import_module(module) if module else transformers, name)
+    return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+
+
+def _reader(task: Task, tokenizer: Any, max_length: int) -> Callable[[Item], list[Row]]:
+    """An item -> its rows, as the bundle makes them."""
+    if task.family == "decoder":
+        from edgetune.tasks.text_generation import prompt_parts
+
+        prefix, suffix = prompt_parts(tokenizer)
+
+    def read(item: Item) -> list[Row]:
+        fields = [item] if isinstance(item, str) else [item[name] for name in task.asks]
+        if task.family == "decoder":
+            return [{"input_ids": tokenizer(prefix + fields[0].strip() + suffix, add_special_tokens=False)["input_ids"]}]
+        found = tokenizer(*fields, truncation=True, max_length=max_length)
+        return [{name: found[name] for name in ("input_ids", "token_type_ids") if name in found}]
+
+    return read
+
+
+def _spoken(task: Task, tokenizer: Any, ids: list[int]) -> Item:
+    """An item that is about as long as `ids`: as many equal parts as are asked."""
+    size = -(-len(ids) // len(task.asks))
+    return {name: tokenizer.decode(ids[i * size : (i + 1) * size], skip_special_tokens=True) for i, name in enumerate(task.asks)}
 
 
 def _decode(model: Any, prompt: Any) -> list[float]:

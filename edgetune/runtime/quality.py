@@ -46,7 +46,7 @@ def facts(scores: Scores, task: Task, labels: Sequence[str]) -> dict[str, Any]:
         "n": int(np.count_nonzero(scores.weight)),
         "ci95": _interval(scores, task, labels),
     }
-    if scores.logits is not None:
+    if hasattr(task.module, "report"):
         found["per_label"] = [
             {"label": one["label"], "recall": one["recall"], "support": one["support"]} for one in task.module.report(scores, labels)
         ]
@@ -58,21 +58,25 @@ def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] 
 
     `value` is a difference (fractions), or the relative rise of a perplexity. None when the rows used are not the same.
     """
-    if not np.array_equal(scores.weight, reference.weight):
+    quality = getattr(task.module, "quality", None)
+    if len(scores.value) != len(reference.value) or (quality is None and not np.array_equal(scores.weight, reference.weight)):
         return None
-    rows = np.flatnonzero(scores.weight)
-    weight, gained = scores.weight[rows], scores.value[rows] - reference.value[rows]
+    rows = np.flatnonzero(scores.weight + reference.weight)
+    scores, reference = scores.take(rows), reference.take(rows)
+    gained = scores.value - reference.value
 
-    def metric(index: np.ndarray) -> np.ndarray:
-        mean = gained[index].sum(-1) / weight[index].sum(-1)
-        return mean if task.higher_is_better else np.expm1(mean)
+    def metric(index: np.ndarray) -> float:
+        if quality is not None:
+            return float(quality(scores.take(index)) - quality(reference.take(index)))
+        mean = gained[index].sum() / scores.weight[index].sum()
+        return float(mean if task.higher_is_better else np.expm1(mean))
 
-    drawn = metric(np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows))))
+    drawn = [metric(index) for index in np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))]
     found: dict[str, Any] = {
-        "value": float(metric(np.arange(len(rows)))),
+        "value": metric(np.arange(len(rows))),
         "ci95": [float(bound) for bound in np.percentile(drawn, (2.5, 97.5))],
     }
-    if scores.logits is not None:
+    if scores.logits is not None and scores.lines is None:
         found["flips"] = {"right_to_wrong": int((gained < 0).sum()), "wrong_to_right": int((gained > 0).sum())}
     return found
 
@@ -83,46 +87,44 @@ def _bundle(one: Contestant, threads: int | None, provider: str | None) -> Forwa
     bundle = load(one.folder, threads=threads, provider=provider)
 
     def answer(given: Arrays) -> Arrays:
-        ids, mask = given["input_ids"], given["attention_mask"]
-        logits = _stack([bundle.logits([row[kept > 0].tolist()])[0] for row, kept in zip(ids, mask, strict=True)], ids.shape[1])
-        return {"logits": logits}
+        read = [kept > 0 for kept in given["attention_mask"]]
+        names = [name for name in given if name != "attention_mask"]
+        return bundle.alone([{name: given[name][i][kept].tolist() for name in names} for i, kept in enumerate(read)])
 
     return answer
 
 
 def _torch(one: Contestant) -> Forward:
     import torch
-    import transformers
 
-    model = getattr(transformers, one.task.auto_class).from_pretrained(one.folder, dtype=torch.float32, local_files_only=True).eval()
+    from edgetune.runtime.pytorch import load
+
+    model = load(one.folder, one.task)
 
     def answer(given: Arrays) -> Arrays:
         with torch.inference_mode():
-            return {"logits": model(**{name: torch.from_numpy(array) for name, array in given.items()}).logits.numpy()}
+            outputs = model(**{name: torch.from_numpy(array) for name, array in given.items()})
+            return {name: value.float().numpy() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
 
     return answer
-
-
-def _stack(answers: list[np.ndarray], sequence: int) -> np.ndarray:
-    """Logits of single rows as one batch; those of tokens [s, vocabulary] are filled up to `sequence`."""
-    if answers[0].ndim == 1:
-        return np.stack(answers)
-    return np.stack([np.pad(answer, ((0, sequence - len(answer)), (0, 0))) for answer in answers])
 
 
 def _interval(scores: Scores, task: Task, labels: Sequence[str]) -> list[float] | None:
     """95 % interval of the task's metric: Wilson's for a share of right answers, else the percentile bootstrap over rows."""
     from scipy.stats import binomtest, bootstrap
 
+    quality = getattr(task.module, "quality", None)
     counted = np.flatnonzero(scores.weight)
     value, weight = scores.value[counted], scores.weight[counted]
-    if np.isin(value, (0, 1)).all() and (weight == 1).all():
+    if quality is None and np.isin(value, (0, 1)).all() and (weight == 1).all():
         found = binomtest(int(value.sum()), len(value)).proportion_ci(method="wilson")
         return [float(found.low), float(found.high)]
     if len(counted) < 2:
         return None
 
     def metric(index: np.ndarray) -> float:
+        if quality is not None:
+            return float(quality(scores.take(counted[index])))
         return float(task.module.metrics(Scores(value[index], weight[index]), labels)[task.metric])
 
     rng = np.random.default_rng(0)

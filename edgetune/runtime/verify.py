@@ -15,7 +15,7 @@ from edgetune.runtime import runners
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-COMPILED = re.compile(r"__pycache__/run\.[\w-]+\.pyc")  # what Python leaves behind when an app imports run.py
+COMPILED = re.compile(r"(.*)__pycache__/(\w+)\.[\w-]+\.pyc")  # what Python leaves behind when an app imports run.py
 SHOWN = 10  # details of one kind
 
 
@@ -61,7 +61,7 @@ def facts_of(bundle: Path) -> dict[str, Any]:
 
 def _same_files(bundle: Path, digests: dict[str, str]) -> None:
     there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()} - {"edgetune.json"}
-    there = {name for name in there if not COMPILED.fullmatch(name)}
+    there = {name for name in there if not ((made := COMPILED.fullmatch(name)) and f"{made[1]}{made[2]}.py" in digests)}
     problems = {
         "missing": sorted(digests.keys() - there),
         "not in edgetune.json": sorted(there - digests.keys()),

@@ -2,11 +2,13 @@
 """Run this model: ask it, check it, time it.
 
     python run.py "turn on the kitchen light"     an answer for each text (or for each line of standard input)
+    python run.py '{"question": ..., "context": ...}'   where edgetune.json asks for more than a text; a tab between them does too
     python run.py --golden                        does it compute here what it computed where it was made?
     python run.py --benchmark                     how fast is it on this machine, in how much memory? (JSON)
 
 Python 3.9 or newer, and:  pip install onnxruntime tokenizers numpy
 To embed it, copy the folder and write:  from run import Bundle; Bundle("folder").predict(["some text"])
+How the task reads a text and what it makes of the outputs is in answers/.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 STARTED = time.perf_counter()  # before the imports, which a cold start pays for
 
 import argparse  # noqa: E402
+import importlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
@@ -24,7 +27,8 @@ from collections import Counter  # noqa: E402
 from functools import partial  # noqa: E402
 from itertools import cycle, islice  # noqa: E402
 from pathlib import Path, PurePosixPath, PureWindowsPath  # noqa: E402
-from typing import Any, Callable, Iterator, Sequence  # noqa: E402, UP035
+from types import ModuleType  # noqa: E402
+from typing import Any, Callable, Iterator, Mapping, Sequence  # noqa: E402, UP035
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 try:
@@ -42,8 +46,10 @@ SCHEMA = "edgetune.bundle/1"
 KEYS = (  # of edgetune.json
     *("task", "target", "architecture", "scheme", "model", "provider", "provider_options", "min_share", "session", "opset", "ir"),
     *("onnxruntime_min", "labels", "max_length", "truncation_side", "pad_id", "confidence", "tolerance", "inputs", "outputs", "lengths"),
-    *("metrics", "generation", "made_by", "sha256"),
+    *("metrics", "generation", "made_by", "sha256", "asks"),
 )
+OLDER = {"asks": ["text"]}  # what edgetune.json lacks when an earlier edgetune wrote it
+ANSWERS = Path(__file__).resolve().parent / "answers"
 CPU = "CPUExecutionProvider"
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in vars(ort_state).values() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -76,14 +82,19 @@ ERRORS: tuple[type[Exception], ...] = (BundleError, *ORT_ERRORS)
 
 
 class Bundle:
-    """A model folder, loaded. `facts` is its edgetune.json.
+    """A model folder, loaded. `facts` is its edgetune.json, `answers` the module of its task (see `part`).
 
-    `threads` and `provider` stand in for the ones that the folder names. Raises BundleError.
+    An item is what edgetune.json `asks` for: a text, or a mapping with a text for each of them. A row is what the graph reads of it, by
+    input: {"input_ids": [...], ...}; a long item may have several. `threads` and `provider` stand in for the ones that the folder
+    names. Raises BundleError.
     """
+
+    error = BundleError  # for the modules of answers/
 
     def __init__(self, folder: str | Path, threads: int | None = None, provider: str | None = None) -> None:
         self.folder = Path(folder)
         self.facts = read_facts(self.folder)
+        self.answers = part(self.facts["task"].replace("-", "_"))
         self.threads = threads or self.facts["session"]["threads"]
         self.provider = provider or self.facts["provider"]
         self.max_length: int = self.facts["max_length"]
@@ -93,118 +104,117 @@ class Bundle:
         self.session = self._open_session()
         self.load_ms = (time.perf_counter() - started) * 1000
         self.inputs = {item.name: item for item in self.session.get_inputs()}
-        self.outputs = [item.name for item in self.session.get_outputs()]
         fixed = self.inputs["input_ids"].shape[1] if "input_ids" in self.inputs else None
         self.sequence = fixed if isinstance(fixed, int) else 0  # 0: any number of tokens
         self.placement = self._placement() if self.provider != CPU else None
 
-    def encode(self, text: str) -> tuple[list[int], bool]:
-        """(token ids as in training, were some cut off?). A prompt that does not fit is an error; any other text is cut."""
-        if self.generation is None:
-            found = self.tokenizer.encode(text)
-            return found.ids, bool(found.overflowing)
-        prompt = self.generation["prefix"] + text.strip() + self.generation["suffix"]
-        ids = self.tokenizer.encode(prompt, add_special_tokens=False).ids
-        if len(ids) >= self.max_length:
-            raise BundleError(f"the prompt has {len(ids)} tokens; this model takes {self.max_length - 1}")
-        return ids, False
+    def item(self, given: str | Mapping[str, Any]) -> dict[str, str]:
+        """What is asked, by name. A single text stands for the only field; several may come as one text with tabs between them."""
+        asks = self.facts["asks"]
+        if isinstance(given, str):
+            fields = given.split("\t") if len(asks) > 1 else [given]
+            given = dict(zip(asks, fields)) if len(fields) == len(asks) else {}  # noqa: B905  (3.9)
+        if not isinstance(given, Mapping) or any(not isinstance(given.get(name), str) for name in asks):
+            raise BundleError(f"this model asks for {' and '.join(asks)}: give each as a text")
+        return {name: given[name] for name in asks}
 
-    def logits(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Token ids of some texts -> float32 [texts, labels]; of a generator [texts, longest, vocabulary]. Padded on the right.
+    def read(self, given: str | Mapping[str, Any]) -> tuple[list[dict[str, list[int]]], Any]:
+        """(rows of an item as in training, what `answers.decode` must know of it). A prompt that does not fit is an error; all else is cut."""
+        return self.answers.read(self, self.item(given))
+
+    def tokenized(self, item: Mapping[str, str]) -> tuple[dict[str, list[int]], Any]:
+        """(row, Encoding of tokenizers) of all that is asked, cut to `max_length`."""
+        texts: list[Any] = list(item.values())
+        found = self.tokenizer.encode(*texts)
+        return self.row(found), found
+
+    def row(self, encoding: Any) -> dict[str, list[int]]:
+        """The inputs that the graph takes of an Encoding."""
+        found = {"input_ids": encoding.ids, "token_type_ids": encoding.type_ids}
+        return {name: ids for name, ids in found.items() if name in self.inputs or name == "input_ids"}
+
+    def outputs(self, rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, np.ndarray]:
+        """Some rows in one pass -> float32 arrays [rows, ...] by output; padded on the right, [rows, longest, ...] of tokens.
 
         A graph of fixed shapes takes them one by one, padded to its own length.
         """
-        if not rows or not all(rows):
+        if not rows or not all(row["input_ids"] for row in rows):
             raise BundleError("nothing to read: the text has no tokens")
-        length = self.sequence or max(map(len, rows))
-        if max(map(len, rows)) > length:
-            raise BundleError(f"a text has {max(map(len, rows))} tokens; this model takes {length}")
-        ids = np.full((len(rows), length), self.facts["pad_id"], dtype=np.int64)
-        mask = np.zeros_like(ids)
+        longest = max(len(row["input_ids"]) for row in rows)
+        length = self.sequence or longest
+        if longest > length:
+            raise BundleError(f"a text has {longest} tokens; this model takes {length}")
+        feeds = {name: np.zeros((len(rows), length), dtype=np.int64) for name in ("attention_mask", *rows[0])}
+        feeds["input_ids"] += self.facts["pad_id"]
         for i, row in enumerate(rows):
-            ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
-        if self.sequence:
-            return np.concatenate([self.forward(ids[i : i + 1], mask[i : i + 1])[0] for i in range(len(rows))])
-        return self.forward(ids, mask)[0]
+            feeds["attention_mask"][i, : len(row["input_ids"])] = 1
+            for name, values in row.items():
+                feeds[name][i, : len(values)] = values
+        if not self.sequence:
+            return self.forward(feeds)[0]
+        parts = [self.forward({name: value[i : i + 1] for name, value in feeds.items()})[0] for i in range(len(rows))]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: value[:, :longest] if of_tokens(name, value) else value for name, value in found.items()}
 
-    def forward(self, ids: np.ndarray, mask: np.ndarray, past: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """One pass over `ids` [n, s], with `mask` [n, past + s] 1 where a token counts -> float32 logits, and the new cache.
+    def alone(self, rows: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, np.ndarray]:
+        """As `outputs`, each row in a pass of its own, so that none can change another; [rows, longest, ...] is filled up with zeros."""
+        parts = [self.outputs([row]) for row in rows]
+        return {name: stacked([part[name][0] for part in parts]) for name in parts[0]} if parts else self.outputs(rows)
 
-        `past` is the cache that an earlier pass returned; None is the empty one.
+    def forward(self, feeds: Mapping[str, np.ndarray], past: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """One pass over `input_ids` [n, s], with `attention_mask` [n, past + s] 1 where a token counts -> float32 outputs, and the new cache.
+
+        `past` is the cache that an earlier pass returned; None is the empty one. Token types that are not given are 0.
         """
-        feeds = {
-            "input_ids": ids,
-            "attention_mask": mask,
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        made = {
             "token_type_ids": np.zeros_like(ids),
             "position_ids": np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1] :],
+            **feeds,
         }
         given = dict(past or {})
         for name, item in self.inputs.items():
             if name not in given:
-                value = feeds[name] if name in feeds else np.zeros((len(ids), item.shape[1], 0, item.shape[3]))  # an empty past
+                value = made[name] if name in made else np.zeros((len(ids), item.shape[1], 0, item.shape[3]))  # an empty past
                 given[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value, DTYPES[item.type]))
-        logits, *present = self.session.run_with_ort_values(self.outputs, given)
-        cache = {name.replace("present", "past_key_values"): value for name, value in zip(self.outputs[1:], present)}  # noqa: B905
-        return logits.numpy().astype(np.float32, copy=False), cache
+        names = [item.name for item in self.session.get_outputs()]
+        found = dict(zip(names, self.session.run_with_ort_values(names, given)))  # noqa: B905  (3.9)
+        cache = {name.replace("present", "past_key_values"): found.pop(name) for name in names if name.startswith("present.")}
+        return {name: value.numpy().astype(np.float32, copy=False) for name, value in found.items()}, cache
 
-    def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """One answer a text, each in a pass of its own, so that no text can change the answer of another.
+    def predict(self, items: Sequence[str | Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One answer an item, each in passes of its own. What is in it: see the `decode` or `generate` of the task in answers/."""
+        return [self._answer(given) if self.generation is None else self.generate(given) for given in items]
 
-        Classification: `label` (None: too unsure), `confidence`, `scores` of the three best labels, `cut`.
-        Generation: see `generate`.
-        """
-        return [self._classify(text) if self.generation is None else self.generate(text) for text in texts]
+    def _answer(self, given: str | Mapping[str, Any]) -> dict[str, Any]:
+        rows, kept = self.read(given)
+        return self.answers.decode(self, self.alone(rows), kept)
 
-    def _classify(self, text: str) -> dict[str, Any]:
-        ids, cut = self.encode(text)
-        trust = self.facts["confidence"] or {"temperature": 1.0, "reject_below": 0.0}
-        chances = softmax(self.logits([ids])[0] / trust["temperature"])
-        best = np.argsort(-chances, kind="stable")[:3]
-        labels, top = self.facts["labels"], float(chances[best[0]])
-        return {
-            "label": labels[best[0]] if top >= trust["reject_below"] else None,
-            "confidence": top,
-            "scores": {labels[i]: float(chances[i]) for i in best},
-            "cut": cut,
-        }
+    def line(self, found: Mapping[str, Any]) -> str:
+        """An answer for people, on one line; what counts most comes first, before a tab."""
+        return self.answers.line(found)
 
     def generate(
-        self, prompt: str, max_new_tokens: int = 0, temperature: float = 0, top_p: float = 1, seed: int = 0, on_text: Any = str
+        self,
+        given: str | Mapping[str, Any],
+        max_new_tokens: int = 0,
+        temperature: float = 0,
+        top_p: float = 1,
+        seed: int = 0,
+        on_text: Any = str,
     ) -> dict[str, Any]:
-        """Continue `prompt`: `text`, `tokens` (ids without the stop token), `finished` (False: `max_new_tokens` or length ran out).
+        """What follows an item: `text`, `tokens` (ids without the stop token), `finished` (False: `max_new_tokens` or length ran out).
 
         Temperature 0 takes the likeliest token each time; above, tokens are drawn (`top_p`, `seed`). `on_text` is called with
         the text piece by piece. `max_new_tokens` 0: as edgetune.json says.
         """
         if self.generation is None:
             raise BundleError("this model does not generate text")
-        ids: list[int] = []
-        shown, finished = "", False
-        stream = self.tokens(self.encode(prompt)[0], sampler(temperature, top_p, seed))
-        for token in islice(stream, max_new_tokens or self.generation["max_new_tokens"]):
-            finished = token in self.generation["stop_ids"]
-            if finished:
-                break
-            ids.append(token)
-            text = self.tokenizer.decode(ids)
-            if not text.endswith("\ufffd"):  # half of a character: wait for the rest of it
-                on_text(text[len(shown) :])
-                shown = text
-        text = self.tokenizer.decode(ids)
-        on_text(text[len(shown) :])
-        return {"text": text, "tokens": ids, "finished": finished}
+        return self.answers.generate(self, self.item(given), max_new_tokens, temperature, top_p, seed, on_text)
 
-    def tokens(self, prompt: Sequence[int], choose: Callable[[np.ndarray], Any] = np.argmax) -> Iterator[int]:
-        """The tokens that follow `prompt`, one at a time, until the model's length is full. The reader decides when to stop."""
-        if not prompt:
-            raise BundleError("nothing to continue: the prompt has no tokens")
-        ids, past = np.array([prompt], dtype=np.int64), None
-        for length in range(len(prompt), self.max_length):
-            logits, past = self.forward(ids, np.ones((1, length), dtype=np.int64), past)
-            token = int(choose(logits[0, -1]))
-            yield token
-            ids = np.array([[token]], dtype=np.int64)
+    def tokens(self, row: Mapping[str, Sequence[int]], choose: Callable[[np.ndarray], Any] = np.argmax) -> Iterator[int]:
+        """The tokens that follow a generator's row, one at a time, until the model's length is full. The reader decides when to stop."""
+        return self.answers.tokens(self, row, choose)
 
     def _open_tokenizer(self) -> Tokenizer:
         path = inside(self.folder, "tokenizer.json")
@@ -214,7 +224,7 @@ class Bundle:
             raise BundleError(f"cannot load {path}: {error}") from None
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        if self.generation is None:
+        if not getattr(self.answers, "WHOLE", False):
             tokenizer.enable_truncation(self.max_length, direction=self.facts["truncation_side"])
         return tokenizer
 
@@ -254,13 +264,28 @@ class Bundle:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 session, self.session = self.session, self._open_session(os.path.join(folder, "profile"))
-                self.logits([[self.facts["pad_id"]] * 4])
+                self.outputs([{"input_ids": [self.facts["pad_id"]] * 4}])
                 events = json.loads(Path(self.session.end_profiling()).read_text("utf-8"))
                 self.session = session
             ran = {event["name"]: event["args"] for event in events if event.get("args", {}).get("provider")}
             parts = [(found["provider"], [found["op_name"]]) for found in ran.values()]
         least = self.facts["min_share"] if self.provider == self.facts["provider"] else 0.0
         return {**placement(self.provider, parts), "least": least}
+
+
+def part(name: str) -> ModuleType:
+    """The module answers/`name`.py: how a task reads an item and what it makes of the outputs.
+
+    read(bundle, item) -> (rows, kept); decode(bundle, outputs, kept) -> answer, or generate and tokens as `Bundle` has them;
+    line(answer) -> str; WHOLE, if it is true: the tokenizer cuts nothing, `read` does.
+    """
+    package = f"{__name__}_answers"
+    if package not in sys.modules:
+        sys.modules[package] = ModuleType(package, "The folder answers/, whose modules may import each other.")
+        sys.modules[package].__path__ = [str(ANSWERS)]
+    if not name.isidentifier() or not (ANSWERS / f"{name}.py").is_file():
+        raise BundleError(f"{ANSWERS} has no {name}.py: it cannot answer this task")
+    return importlib.import_module(f"{package}.{name}")
 
 
 def placement(provider: str, parts: Sequence[tuple[str, Sequence[str]]]) -> dict[str, Any]:
@@ -283,6 +308,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     [facts] = read_json(path, [path.read_bytes()])
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         raise BundleError(f"{path} is not of the kind {SCHEMA}")
+    facts = {**OLDER, **facts}
     if lacking := [key for key in KEYS if key not in facts]:
         raise BundleError(f"{path} is not complete: no {', '.join(lacking)}")
     here, least = ([int(part) for part in version.split(".")[:2]] for version in (ort.__version__, facts["onnxruntime_min"]))
@@ -313,27 +339,29 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """[n] -> probabilities [n] float64."""
-    raised = np.exp(logits.astype(np.float64) - logits.max())
-    return raised / raised.sum()
+def of_tokens(name: str, array: np.ndarray) -> bool:
+    """Whether an output [rows, ...] says something about every token."""
+    return array.ndim == 3 or name in ("start_logits", "end_logits")
 
 
-def sampler(temperature: float, top_p: float, seed: int) -> Callable[[np.ndarray], Any]:
-    """How the next token is chosen: the likeliest, or drawn from the smallest set that holds `top_p` (arXiv:1904.09751)."""
-    random = np.random.default_rng(seed)
+def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of one rank, the first axis filled up with zeros to the longest."""
+    longest = max((len(part) for part in parts if part.ndim), default=0)
+    return np.stack([np.pad(part, [(0, longest - len(part))] + [(0, 0)] * (part.ndim - 1)) if part.ndim else part for part in parts])
 
-    def draw(logits: np.ndarray) -> Any:
-        order = np.argsort(-logits, kind="stable")
-        chances = softmax(logits[order] / temperature)
-        kept = chances[: int(np.searchsorted(chances.cumsum(), top_p)) + 1]
-        return order[random.choice(len(kept), p=kept / kept.sum())]
 
-    return draw if temperature > 0 else np.argmax
+def compared(found: Any, expected: Sequence[Any]) -> Iterator[tuple[float, float]]:
+    """(found, expected) values. `expected` has one for each place of the array `found`, or [place, what is there] for some of them."""
+    for number, item in enumerate(expected):
+        place, value = item if isinstance(item, list) else (number, item)
+        if isinstance(value, list):
+            yield from compared(found[place], value)
+        else:
+            yield float(found[place]), float(value)
 
 
 def golden(bundle: Bundle) -> dict[str, Any]:
-    """Compare with golden.jsonl: the same token ids, and logits within `tolerance` x max(1, the largest expected).
+    """Compare with golden.jsonl: the same token ids, and outputs within `tolerance` x max(1, the largest expected of that output).
 
     Greedy continuations must be the same for fp32; a quantised model may take another of two near tokens on another CPU. An accelerator
     must take the share of the nodes that the target asks for.
@@ -342,19 +370,19 @@ def golden(bundle: Bundle) -> dict[str, Any]:
     failures: list[dict[str, Any]] = []
     largest, same = 0.0, []
     for number, row in enumerate(rows, 1):
-        ids, _ = bundle.encode(row["text"])
-        if ids != row["input_ids"]:
+        made = bundle.read(row)[0][0]
+        if any(row[name] != made.get(name) for name in bundle.inputs if name in row):
             failures.append({"row": number, "what": "other token ids"})
             continue
-        logits, expected = bundle.logits([ids])[0], row["logits"]
-        if bundle.generation is not None:
-            logits, expected = logits[-1][[token for token, _ in expected]], [value for _, value in expected]
-        error = float(np.abs(logits - np.array(expected)).max() / max(1.0, np.abs(expected).max()))
-        largest = max(largest, error)
-        if not error <= tolerance:  # so that "not a number" fails
-            failures.append({"row": number, "what": "other logits", "error": error})
+        for name, values in bundle.outputs([made]).items():
+            found = values[0, -1] if bundle.generation is not None else values[0]  # of a generator: what comes next
+            pairs = np.array([*compared(found, row[name])])
+            error = float(np.abs(pairs[:, 0] - pairs[:, 1]).max() / max(1.0, np.abs(pairs[:, 1]).max()))
+            largest = max(largest, error)
+            if not error <= tolerance:  # so that "not a number" fails
+                failures.append({"row": number, "what": f"other {name}", "error": error})
         if "completion" in row:
-            same.append(list(islice(bundle.tokens(ids), len(row["completion"]))) == row["completion"])
+            same.append(list(islice(bundle.tokens(made), len(row["completion"]))) == row["completion"])
             if not same[-1] and bundle.facts["scheme"] == "fp32":
                 failures.append({"row": number, "what": "another continuation"})
     placed = bundle.placement
@@ -371,42 +399,44 @@ def golden(bundle: Bundle) -> dict[str, Any]:
 
 
 def benchmark(
-    bundle: Bundle, batch: int, sequences: Sequence[int | None], runs: int, seconds: float, texts: Sequence[str] = ()
+    bundle: Bundle, batch: int, sequences: Sequence[int | None], runs: int, seconds: float, items: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """Raw times in ms of single passes at each sequence length (None: the user's own), in this process; see `passes`.
 
-    The user's own are `texts`, cut as `encode` does, or else ids of the lengths that edgetune.json keeps; there `text_ms` times the way
-    from a text to its logits, tokenisation included. `cold_start_ms` is from the start of the process to the first answer. `decode`
-    times single tokens of a generator after a prompt.
+    The user's own are `items`, read as `Bundle.read` does, or else ids of the lengths that edgetune.json keeps; there `text_ms` times the
+    way from an item to its outputs, tokenisation included. `cold_start_ms` is from the start of the process to the first answer.
+    `decode` times single tokens of a generator after a prompt.
     """
     tokens = [token for row in read_golden(bundle.folder) for token in row["input_ids"]]  # ids that this model can read
 
-    def filled(length: int) -> list[int]:
-        return list(islice(cycle(tokens), min(length, bundle.max_length)))
+    def filled(length: int) -> dict[str, list[int]]:
+        return {"input_ids": list(islice(cycle(tokens), min(length, bundle.max_length)))}
 
-    texts = [text for text in texts if readable(bundle, text)]
-    real = [bundle.encode(text)[0] for text in texts] or [filled(length) for length in bundle.facts["lengths"] or [16]]
-    bundle.logits([real[0]])
+    items = [item for item in items if readable(bundle, item)]
+    real = [row for item in items for row in bundle.read(item)[0]] or [filled(length) for length in bundle.facts["lengths"] or [16]]
+    bundle.outputs([real[0]])
     cold_start_ms = since_start_ms()
     latency = []
     for asked in sequences:
         rows = batches(real if asked is None else [filled(asked)], batch)
-        item = {
+        entry = {
             "batch": batch,
-            "sequence": mean_length(rows),
+            "sequence": mean_length([[row["input_ids"] for row in some] for some in rows]),
             "lengths": "fixed" if asked else "real",
-            **passes(bundle.logits, rows, runs, seconds),
+            **passes(bundle.outputs, rows, runs, seconds),
         }
         if asked is None:
-            said = batches(texts or [bundle.tokenizer.decode(ids) for ids in real], batch)
-            item["text_ms"] = passes(lambda some: bundle.logits([bundle.encode(text)[0] for text in some]), said, runs, seconds)["ms"]
-        latency.append(item)
+            said = batches(items or [spoken(bundle, row["input_ids"]) for row in real], batch)
+            entry["text_ms"] = passes(
+                lambda some: bundle.outputs([row for item in some for row in bundle.read(item)[0]]), said, runs, seconds
+            )["ms"]
+        latency.append(entry)
     decode = None
     if bundle.generation is not None:
         prompt = filled(max(1, min(128, bundle.max_length - DECODE_STEPS - 1)))
         stream = bundle.tokens(prompt)
         next(stream)  # the prefill
-        decode = {"prompt": len(prompt), "ms": [milliseconds(next, stream) for _ in range(DECODE_STEPS)]}
+        decode = {"prompt": len(prompt["input_ids"]), "ms": [milliseconds(next, stream) for _ in range(DECODE_STEPS)]}
     return {
         **{"onnxruntime": ort.__version__, "provider": bundle.session.get_providers()[0], "threads": bundle.threads},
         **{"load_ms": bundle.load_ms, "cold_start_ms": cold_start_ms, "peak_rss_bytes": peak_rss_bytes()},
@@ -414,12 +444,19 @@ def benchmark(
     }
 
 
-def readable(bundle: Bundle, text: str) -> bool:
-    """Whether `text` has tokens, and not more than a generator takes."""
+def readable(bundle: Bundle, item: Any) -> bool:
+    """Whether `item` is one that the model asks for, has tokens, and not more than a generator takes."""
     try:
-        return bool(bundle.encode(text)[0])
+        return all(row["input_ids"] for row in bundle.read(item)[0])
     except BundleError:
         return False
+
+
+def spoken(bundle: Bundle, ids: Sequence[int]) -> dict[str, str]:
+    """An item that is about as long as `ids`: as many equal parts as are asked."""
+    asks = bundle.facts["asks"]
+    size = -(-len(ids) // len(asks))
+    return {name: bundle.tokenizer.decode(ids[i * size : (i + 1) * size]) for i, name in enumerate(asks)}
 
 
 def passes(run: Callable[[Any], Any], inputs: Sequence[Any], runs: int, seconds: float) -> dict[str, Any]:
@@ -492,7 +529,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("texts", nargs="*", help="texts (none: lines of standard input)")
+    add("texts", nargs="*", help="texts, or JSON objects with all that is asked (none: lines of standard input)")
     add("--golden", action="store_true", help="check against golden.jsonl; exit 4 when it differs")
     add("--benchmark", action="store_true", help="time it; JSON")
     add("--json", action="store_true", help="answers as JSON, one a line")
@@ -506,7 +543,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=texts_in,
         default=(),
         metavar="FILE",
-        help="benchmark: real texts, a JSON string a line; default: lengths of edgetune.json",
+        help="benchmark: real texts, a JSON string or object a line; default: lengths of edgetune.json",
     )
     add("--runs", type=int, default=100, help="benchmark: passes a shape, at most")
     add("--seconds", type=float, default=3.0, help="benchmark: seconds a shape, at most")
@@ -520,14 +557,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return asked
 
 
+def understood(text: str, asks: Sequence[str]) -> Any:
+    """What was typed: the JSON object with all that is asked, if it is one, else the text itself."""
+    try:
+        found = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        return text
+    return found if isinstance(found, dict) and set(asks) <= found.keys() else text
+
+
 def answer(bundle: Bundle, text: str, asked: argparse.Namespace) -> None:
-    shown = ""
+    given = understood(text, bundle.facts["asks"])
     if bundle.generation is not None:
         stream = str if asked.json else partial(print, end="", flush=True)
-        found = bundle.generate(text, asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, stream)
+        found, shown = bundle.generate(given, asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, stream), ""
     else:
-        [found] = bundle.predict([text])
-        shown = f"{found['label'] or '(no label)'}   {found['confidence']:.3f}{'   (the text was cut)' if found['cut'] else ''}"
+        [found] = bundle.predict([given])
+        shown = bundle.line(found) + ("\t(the text was cut)" if found.get("cut") else "")
     print(json.dumps(found) if asked.json else shown, flush=True)
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgetune import progress
-from edgetune.data.columns import question
+from edgetune.data import columns, kinds
 from edgetune.errors import DataError, RequestError
 from edgetune.runtime import contestants, intervals, kit, machine, quality, runners
 from edgetune.runtime.contestants import Contestant
 from edgetune.runtime.measure import RUNS, SHAPES, Measurement, Shape, commands, in_turns
-from edgetune.tasks import Scores
+from edgetune.tasks import Scores, Task
 
 SCHEMA = "edgetune.benchmark/1"
 ROUNDS = 5
@@ -66,7 +66,7 @@ def benchmark(
         if local:
             here = machine.fingerprint()
             entrants = [one.entrant(count) for one, count in field]
-            measured = in_turns(entrants, rounds=rounds, shapes=shapes, provider=provider, texts=_texts(scored))
+            measured = in_turns(entrants, rounds=rounds, shapes=shapes, provider=provider, texts=_items(scored, every[0].task))
             here |= {"load_after": machine.load(), "busy_after": machine.busy()}
         else:
             plan = kit.plan(rounds, commands(shapes, threads=counts[0], provider=provider), provider)
@@ -179,11 +179,11 @@ def _at_export(one: Contestant) -> dict[str, Any] | None:
     }
 
 
-def _texts(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """As many texts as a turn has passes, drawn from `rows`."""
+def _items(rows: Sequence[Mapping[str, Any]] | None, task: Task) -> list[str | dict[str, str]]:
+    """As many items as a turn has passes, drawn from `rows`."""
     if rows is None:
         return []
-    return [question(row) for row in random.Random(0).sample(list(rows), min(RUNS, len(rows)))]
+    return [columns.item(row, task.asks) for row in random.Random(0).sample(list(rows), min(RUNS, len(rows)))]
 
 
 def _read(rows: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
@@ -196,9 +196,10 @@ def _read(rows: Path | Callable[[], Rows]) -> list[Mapping[str, Any]]:
         raise DataError(f"cannot read {rows}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{rows} is not JSON lines: {error}") from None
-    wrong = [number for number, row in enumerate(found, 1) if not isinstance(row, dict) or not {"text", "prompt", "messages"} & row.keys()]
+    wrong = [number for number, row in enumerate(found, 1) if not isinstance(row, dict) or not {*kinds.ASKED, "messages"} & row.keys()]
     if wrong:
         raise DataError(
-            f"row {wrong[0]} of {rows} has no text, prompt or messages", mend="give the rows of a run, such as RUN/data/test.jsonl"
+            f"row {wrong[0]} of {rows} has no text, prompt or anything else that is asked",
+            mend="give the rows of a run, such as RUN/data/test.jsonl",
         )
     return found

@@ -13,7 +13,7 @@ from edgetune import data, progress, tasks
 from edgetune.artifact import Dataset, Graph, Merged
 from edgetune.bundle import golden, write
 from edgetune.compress import WHOLE
-from edgetune.data.columns import question
+from edgetune.data import columns
 from edgetune.errors import GateError
 from edgetune.fit import choice, sessions
 from edgetune.fit.choice import Choice, Form
@@ -87,7 +87,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             confidence={name: fact for name, fact in beside["confidence"].items() if name != "test"} if beside else None,
             tolerance=chosen.scheme.tolerance,
             lengths=made.lengths,
-            golden=_golden_texts(recipe, dataset, tokenizer, length),
+            golden=_golden_items(recipe, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
             generation=_generation(tokenizer, form.model.path, form.graph) if task.family == "decoder" else None,
@@ -180,11 +180,12 @@ def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, A
     return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": 128, **float_graph.facts["generation"]}
 
 
-def _golden_texts(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> list[str]:
+def _golden_items(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:
+    asks = tasks.get(recipe.task).asks
     if recipe.export.golden == "synthetic":
-        return golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed)
+        return golden.items(golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed), asks)
     progress.note("golden vectors: rows of your validation data ship in the bundle, as asked (export.golden)")
-    return [question(row) for row in data.rows(dataset.path, "validation")[:128]]
+    return [columns.item(row, asks) for row in data.rows(dataset.path, "validation")[:128]]
 
 
 def _card(recipe: Recipe, dataset: Dataset, merged: Merged, facts: Mapping[str, Any]) -> write.Card:

@@ -26,6 +26,7 @@ def test_the_layout(classifier, generator):
             "tokenizer_config.json",
             "onnx/model.onnx",
             "run.py",
+            "answers/probability.py",
             "edgetune.json",
             "golden.jsonl",
             "README.md",
@@ -35,6 +36,10 @@ def test_the_layout(classifier, generator):
         facts = json.loads((bundle / "edgetune.json").read_text())
         assert facts["sha256"] == {name: file_digest(bundle / name) for name in files - {"edgetune.json"}}
         assert (bundle / "run.py").read_bytes() == Path(worker.__file__).read_bytes()
+        assert {name for name in files if name.startswith("answers/")} == {
+            "answers/probability.py",
+            f"answers/{facts['task'].replace('-', '_')}.py",
+        }
     assert (generator / "chat_template.jinja").is_file()
     assert (generator / "generation_config.json").is_file()
     assert json.loads((generator / "tokenizer_config.json").read_text())["chat_template"] == (generator / "chat_template.jinja").read_text()

@@ -17,15 +17,20 @@ from edgetune.runtime.measure import Shape
 class Classifier:
     generation = None
     max_length = 8
+    facts: dict[str, Any] = {"asks": ["text"]}  # noqa: RUF012
 
     def predict(self, texts: list[str]) -> list[dict[str, Any]]:
         (text,) = texts
         known = "light" in text
         return [{"label": "lights_on" if known else None, "confidence": 0.97 if known else 0.2, "scores": {}, "cut": len(text) > 30}]
 
+    def line(self, answer: dict[str, Any]) -> str:
+        return f"{answer['label'] or '(no label)'}\t{answer['confidence']:.3f}"
+
 
 class Generator:
     generation: dict[str, Any] = {"max_new_tokens": 8}  # noqa: RUF012
+    facts: dict[str, Any] = {"asks": ["text"]}  # noqa: RUF012
     asked: tuple[Any, ...] = ()
 
     def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def test_sizes_are_what_a_zip_of_the_files_has(classifier, tmp_path):
 def encoded(bundle: Path, texts: list[str]) -> list[list[int]]:
     from edgetune.runtime import load
 
-    return [load(bundle).encode(text)[0] for text in texts]
+    return [load(bundle).read(text)[0][0]["input_ids"] for text in texts]
 
 
 def vocabulary(bundle: Path) -> int:

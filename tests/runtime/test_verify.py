@@ -179,6 +179,8 @@ def test_what_python_leaves_behind_is_no_change(copy):
     """An app that writes `from run import Bundle` gets a __pycache__ there; anything else in that folder is a stranger."""
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__" / "run.cpython-311.pyc").write_bytes(b"")
+    (copy / "answers" / "__pycache__").mkdir()
+    (copy / "answers" / "__pycache__" / "probability.cpython-311.pyc").write_bytes(b"")
     verify(copy)
     (copy / "__pycache__" / "numpy.cpython-311.pyc").write_bytes(b"")
     with pytest.raises(GateError, match="not as it was written"):

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from edgetune.runtime import worker
-from edgetune.runtime.worker import Bundle, BundleError, placement, sampler
+from edgetune.runtime.answers.text_generation import sampler
+from edgetune.runtime.worker import Bundle, BundleError, placement
 
 ALLOWED = {"onnxruntime", "tokenizers", "numpy"}
 SOURCE = Path(worker.__file__).read_text("utf-8")
+ANSWERS = sorted((Path(worker.__file__).parent / "answers").glob("*.py"))
 PROMPTS = [f"list {n} files named {name!r}" for n in (1, 2, 3, 40) for name in ("a.png", "été", "日本", "x y", "")]
 
 
@@ -28,6 +30,10 @@ def changed(bundle: Path, folder: Path, **facts) -> Path:
     path = copy / "edgetune.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
     return copy
+
+
+def tokens(bundle: Path, text: str) -> int:
+    return len(Bundle(bundle).read(text)[0][0]["input_ids"])
 
 
 def run_py(bundle: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess:
@@ -41,16 +47,20 @@ def run_py(bundle: Path, *arguments: str, stdin: str | None = None) -> subproces
     )
 
 
-def test_it_is_python_3_9_and_imports_only_what_a_device_has():
+@pytest.mark.parametrize("path", [Path(worker.__file__), *ANSWERS], ids=lambda path: path.stem)
+def test_it_is_python_3_9_and_imports_only_what_a_device_has(path):
     names = set()
-    for node in ast.walk(ast.parse(SOURCE, feature_version=(3, 9))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), feature_version=(3, 9))):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            assert (node.level, path.parent.name) == (1, "answers")
+            assert (path.parent / f"{node.module}.py").is_file(), "a module of the same folder"
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
             names.add(node.module.split(".")[0])
-    assert names - ALLOWED <= set(sys.stdlib_module_names)
-    assert names >= ALLOWED
+    device = ALLOWED if path.stem == "worker" else {"numpy"}
+    assert names - device <= set(sys.stdlib_module_names)
+    assert path.stem != "worker" or names >= ALLOWED
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported():
@@ -87,9 +97,10 @@ def test_an_unsure_answer_is_no_label(classifier, tmp_path):
 
 def test_padding_does_not_change_an_answer(classifier):
     bundle = Bundle(classifier)
-    rows = [bundle.encode(text)[0] for text in ("a", "turn on the light", "turn on all of the lights in the kitchen please")]
-    together = bundle.logits(rows)
-    alone = np.concatenate([bundle.logits([row]) for row in rows])
+    rows = [bundle.read(text)[0][0] for text in ("a", "turn on the light", "turn on all of the lights in the kitchen please")]
+    together = bundle.outputs(rows)["logits"]
+    alone = bundle.alone(rows)["logits"]
+    np.testing.assert_array_equal(alone, np.concatenate([bundle.outputs([row])["logits"] for row in rows]))
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert together.dtype == np.float32
 
@@ -109,7 +120,7 @@ def test_greedy_generation_equals_transformers(generator, decoder_model):
                 0, ids.shape[1] :
             ].tolist()
         found = bundle.generate(prompt, max_new_tokens=24)
-        assert bundle.encode(prompt)[0] == ids[0].tolist()
+        assert bundle.read(prompt)[0] == [{"input_ids": ids[0].tolist()}]
         assert found["tokens"] + [2] * found["finished"] == expected
         assert found["text"] == tokenizer.decode(found["tokens"], skip_special_tokens=True)
         answers.add(tuple(expected))
@@ -118,7 +129,7 @@ def test_greedy_generation_equals_transformers(generator, decoder_model):
 
 
 def test_generation_stops_at_a_stop_token(generator, tmp_path):
-    first, second, third = islice(Bundle(generator).tokens(Bundle(generator).encode("stop here")[0]), 3)
+    first, second, third = islice(Bundle(generator).tokens(Bundle(generator).read("stop here")[0][0]), 3)
     assert third not in (first, second)
     facts = json.loads((generator / "edgetune.json").read_text())
     found = Bundle(changed(generator, tmp_path, generation=facts["generation"] | {"stop_ids": [third]})).generate("stop here")
@@ -166,8 +177,8 @@ def test_streamed_pieces_are_the_text_and_never_half_a_character(generator, monk
 
 def test_generation_ends_where_the_model_ends(generator, tmp_path):
     bundle = Bundle(changed(generator, tmp_path, max_length=60))
-    ids, _ = bundle.encode("a b")
-    assert len(list(bundle.tokens(ids))) == 60 - len(ids)
+    [row], _ = bundle.read("a b")
+    assert len(list(bundle.tokens(row))) == 60 - len(row["input_ids"])
     with pytest.raises(BundleError, match=r"the prompt has \d+ tokens; this model takes 59"):
         bundle.generate("many words " * 60)
 
@@ -287,11 +298,11 @@ def test_a_graph_of_fixed_shapes_answers_as_one_of_any(fixed, classifier):
     here, there = Bundle(fixed), Bundle(classifier)
     assert (here.sequence, there.sequence) == (24, 0)
     assert {item.type for item in here.inputs.values()} == {"tensor(int32)"}
-    rows = [here.encode(text)[0] for text in (short, "x", long)]
-    np.testing.assert_allclose(here.logits(rows), np.concatenate([there.logits([row]) for row in rows]), atol=1e-4)
+    rows = [here.read(text)[0][0] for text in (short, "x", long)]
+    np.testing.assert_allclose(here.outputs(rows)["logits"], there.alone(rows)["logits"], atol=1e-4)
     assert [answer["cut"] for answer in here.predict([short, long])] == [False, True]
     with pytest.raises(BundleError, match="a text has 25 tokens; this model takes 24"):
-        here.logits([[5] * 25])
+        here.outputs([{"input_ids": [5] * 25}])
 
 
 def test_golden_and_benchmark_of_fixed_shapes(fixed):
@@ -319,7 +330,7 @@ def test_the_command_line(classifier, generator):
     done = run_py(classifier, "turn on the light", "café")
     assert done.returncode == 0, done.stderr
     expected = Bundle(classifier).predict(["turn on the light", "café"])
-    assert done.stdout.splitlines() == [f"{a['label'] or '(no label)'}   {a['confidence']:.3f}" for a in expected]
+    assert done.stdout.splitlines() == [f"{a['label'] or '(no label)'}\t{a['confidence']:.3f}" for a in expected]
     lines = run_py(classifier, "--json", stdin="turn on the light\ncafé\n").stdout.splitlines()
     assert [json.loads(line)["label"] for line in lines] == [a["label"] for a in expected]
     done = run_py(generator, "日本", "--max-new-tokens", "6")
@@ -379,12 +390,12 @@ def test_benchmark_on_real_texts_has_their_lengths(classifier, generator, tmp_pa
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps(text) + "\n" for text in ("turn on the light", "turn on the light", "a b " * 200, "x")))
     found = json.loads(run_py(classifier, "--benchmark", "--runs", "8", "--sequence", "real", "--texts", str(texts)).stdout)
-    lengths = [len(Bundle(classifier).encode(json.loads(line))[0]) for line in texts.read_text().splitlines()]
+    lengths = [tokens(classifier, json.loads(line)) for line in texts.read_text().splitlines()]
     assert max(lengths) == 48  # cut
     assert found["latency"][0]["sequence"] == round(np.mean(lengths))
     texts.write_text(json.dumps("a b") + "\n" + json.dumps("many words " * 300) + "\n")  # a generator refuses the second
     found = json.loads(run_py(generator, "--benchmark", "--runs", "2", "--sequence", "real", "--texts", str(texts)).stdout)
-    assert found["latency"][0]["sequence"] == len(Bundle(generator).encode("a b")[0])
+    assert found["latency"][0]["sequence"] == tokens(generator, "a b")
     done = run_py(classifier, "--benchmark", "--texts", str(tmp_path / "none"))
     assert done.returncode == 2
     assert "cannot read" in done.stderr

@@ -55,7 +55,7 @@ def test_accuracy_is_measured_on_the_rows_given(classifier, tmp_path):
         f"{verb} {thing}" for verb in ("turn on", "check", "find", "sing") for thing in ("the light", "the weather", "a song", "日本", "x?")
     ]
     labels = bundle.facts["labels"]
-    said = [labels[int(bundle.logits([bundle.encode(text)[0]]).argmax())] for text in texts]
+    said = [labels[int(bundle.outputs(bundle.read(text)[0])["logits"].argmax())] for text in texts]
     rows = [{"text": text, "label": label} for text, label in zip(texts, said, strict=True)]
     for row in rows[:5]:  # five wrong answers
         row["label"] = labels[(labels.index(row["label"]) + 1) % 4]
@@ -123,7 +123,7 @@ def test_a_grid_with_rivals_has_ratios_and_differences(classifier, encoder_model
             assert ratio["ci95"][0] <= ratio["value"] <= ratio["ci95"][1]
             logs = [np.log(a / b) for a, b in zip(item["turns_ms"], base["turns_ms"], strict=True)]
             assert ratio["value"] == pytest.approx(np.exp(np.mean(logs)))
-    lengths = [len(load(classifier).encode(text)[0]) for text in texts]
+    lengths = [len(load(classifier).read(text)[0][0]["input_ids"]) for text in texts]
     assert {entry["latency"][0]["sequence"] for entry in entries} == {round(np.mean(lengths))}
     same, spoilt, plain, torch_model = (entry["quality"] for entry in entries[::2])
     assert same["value"] == plain["value"] == torch_model["value"]

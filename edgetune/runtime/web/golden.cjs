@@ -15,22 +15,51 @@ const { Tokenizer } = load("@huggingface/tokenizers");
 
 const read = (name) => fs.readFileSync(path.join(bundle, name), "utf8");
 const facts = JSON.parse(read("edgetune.json"));
+const asks = facts.asks || ["text"];
 const prefix = facts.generation ? facts.generation.prefix : "";
 const suffix = facts.generation ? facts.generation.suffix : "";
 const settings = fs.existsSync(path.join(bundle, "tokenizer_config.json")) ? JSON.parse(read("tokenizer_config.json")) : {};
 const tokenizer = new Tokenizer(JSON.parse(read("tokenizer.json")), settings);
 const ARRAYS = { int64: BigInt64Array, int32: Int32Array, float: Float32Array };
 
-// Token ids as in training. transformers.js would cut the last special token off with the rest: here the text is cut, and it stays.
-function encode(text) {
-  if (facts.generation) return tokenizer.encode(prefix + text.trim() + suffix, { add_special_tokens: false }).ids;
-  const ids = tokenizer.encode(text).ids;
-  if (ids.length <= facts.max_length) return ids;
-  const bare = tokenizer.encode(text, { add_special_tokens: false }).ids;
-  const before = ids.findIndex((_, start) => bare.every((id, i) => ids[start + i] === id));
-  const room = facts.max_length - (ids.length - bare.length);
-  const kept = facts.truncation_side === "left" ? bare.slice(bare.length - room) : bare.slice(0, room);
-  return [...ids.slice(0, before), ...kept, ...ids.slice(before + bare.length)];
+// How many tokens of a text and of the one beside it stay when `room` is too little: as tokenizers' "longest_first", or "only_second"
+// for a question and its context.
+function shares(first, second, room) {
+  if (asks[0] === "question") return [first, Math.min(second, room - first)];
+  if (first + second <= room) return [first, second];
+  const less = Math.min(first, second);
+  const small = less > room ? Math.floor(room / 2) : less;
+  const large = less > room ? less : Math.max(less, room - less);
+  const halves = small + large > room ? [Math.floor(room / 2), Math.floor(room / 2) + (room % 2)] : [small, large];
+  return first > second ? halves.reverse() : halves;
+}
+
+const found = (ids, part, from) => {
+  for (let at = from; at + part.length <= ids.length; at++) if (part.every((id, i) => ids[at + i] === id)) return at;
+  throw new Error("the tokens of a text are not among those of the whole");
+};
+
+// The inputs as in training. transformers.js would cut the last special token off with the rest: here the texts are cut, and it stays.
+function encode(row) {
+  if (facts.generation) return { input_ids: tokenizer.encode(prefix + row.text.trim() + suffix, { add_special_tokens: false }).ids };
+  const [text, text_pair] = asks.map((name) => row[name]);
+  const whole = tokenizer.encode(text, { text_pair, return_token_type_ids: true });
+  const ids = whole.ids;
+  const types = whole.token_type_ids;
+  if (ids.length <= facts.max_length) return { input_ids: ids, token_type_ids: types };
+  const bare = [text, text_pair].map((part) => (part === undefined ? [] : tokenizer.encode(part, { add_special_tokens: false }).ids));
+  const room = facts.max_length - (ids.length - bare[0].length - bare[1].length);
+  const kept = text_pair === undefined ? [room, 0] : shares(bare[0].length, bare[1].length, room);
+  const dropped = new Set();
+  let at = 0;
+  for (const [i, part] of bare.entries()) {
+    at = found(ids, part, at);
+    const gone = facts.truncation_side === "left" ? at : at + kept[i];
+    for (let k = 0; k < part.length - kept[i]; k++) dropped.add(gone + k);
+    at += part.length;
+  }
+  const stays = (values) => values.filter((_, i) => !dropped.has(i));
+  return { input_ids: stays(ids), token_type_ids: stays(types) };
 }
 
 function tensor(dtype, values, dims) {
@@ -40,14 +69,14 @@ function tensor(dtype, values, dims) {
   return new ort.Tensor(dtype === "float" ? "float32" : dtype, numbers, dims);
 }
 
-// One pass over `ids` after the `length` tokens of the cache `past`.
-async function forward(session, ids, length = 0, past = {}) {
-  const whole = length + ids.length;
+// One pass over the inputs of one row, after the `length` tokens of the cache `past`.
+async function forward(session, row, length = 0, past = {}) {
+  const ids = row.input_ids;
   const values = {
-    input_ids: ids,
-    attention_mask: new Array(whole).fill(1),
+    attention_mask: new Array(length + ids.length).fill(1),
     token_type_ids: new Array(ids.length).fill(0),
     position_ids: ids.map((_, i) => length + i),
+    ...row,
   };
   const feeds = {};
   for (const { name, dtype, shape } of facts.inputs) {
@@ -55,22 +84,36 @@ async function forward(session, ids, length = 0, past = {}) {
     else if (values[name]) feeds[name] = tensor(dtype, values[name], [1, values[name].length]);
     else feeds[name] = tensor(dtype, [], [1, shape[1], 0, shape[3]]); // an empty past
   }
-  const found = await session.run(feeds);
+  const outputs = await session.run(feeds);
   const present = {};
-  for (const { name } of facts.outputs.slice(1)) present[name.replace("present", "past_key_values")] = found[name];
-  return { logits: found[facts.outputs[0].name], present };
+  for (const name of Object.keys(outputs).filter((name) => name.startsWith("present."))) {
+    present[name.replace("present", "past_key_values")] = outputs[name];
+    delete outputs[name];
+  }
+  return { outputs, present };
 }
 
-const last = (logits) => logits.data.slice(logits.data.length - logits.dims[logits.dims.length - 1]);
+// [found, expected] values. `expected` has one for each place of an array of the dimensions `dims`, or [place, what is there] for some.
+function compared(data, dims, expected) {
+  const size = dims.slice(1).reduce((a, b) => a * b, 1);
+  return expected.flatMap((item, number) => {
+    const [place, value] = Array.isArray(item) ? item : [number, item];
+    const part = data.slice(place * size, (place + 1) * size);
+    return Array.isArray(value) ? compared(part, dims.slice(1), value) : [[part[0], value]];
+  });
+}
+
+const last = ({ data, dims }) => data.slice(data.length - dims[dims.length - 1]);
 const likeliest = (values) => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
 
-async function complete(session, ids, count) {
+async function complete(session, row, count) {
   const made = [];
-  let { logits, present } = await forward(session, ids);
+  const before = row.input_ids.length;
+  let { outputs, present } = await forward(session, row);
   for (;;) {
-    made.push(likeliest(last(logits)));
-    if (made.length >= count || ids.length + made.length > facts.max_length) return made;
-    ({ logits, present } = await forward(session, [made[made.length - 1]], ids.length + made.length - 1, present));
+    made.push(likeliest(last(outputs.logits)));
+    if (made.length >= count || before + made.length > facts.max_length) return made;
+    ({ outputs, present } = await forward(session, { input_ids: made.slice(-1) }, before + made.length - 1, present));
   }
 }
 
@@ -80,19 +123,24 @@ async function golden(session) {
   const same = [];
   const rows = read("golden.jsonl").split("\n").filter(Boolean).map((line) => JSON.parse(line));
   for (const [index, row] of rows.entries()) {
-    const ids = encode(row.text);
-    if (JSON.stringify(ids) !== JSON.stringify(row.input_ids)) {
+    const made = encode(row);
+    const inputs = facts.inputs.map(({ name }) => name).filter((name) => name in row);
+    if (inputs.some((name) => JSON.stringify(made[name]) !== JSON.stringify(row[name]))) {
       failures.push({ row: index + 1, what: "other token ids" });
       continue;
     }
-    const values = last((await forward(session, ids)).logits);
-    const pairs = facts.generation ? row.logits : row.logits.map((value, i) => [i, value]);
-    const scale = Math.max(1, ...pairs.map(([, value]) => Math.abs(value)));
-    const error = Math.max(...pairs.map(([i, value]) => Math.abs(values[i] - value))) / scale;
-    largest = Math.max(largest, error);
-    if (!(error <= facts.tolerance)) failures.push({ row: index + 1, what: "other logits", error });
+    const { outputs } = await forward(session, made);
+    for (const [name, { data, dims }] of Object.entries(outputs)) {
+      const pairs = facts.generation
+        ? compared(last({ data, dims }), dims.slice(-1), row[name])
+        : compared(data, dims.slice(1), row[name]);
+      const scale = Math.max(1, ...pairs.map(([, value]) => Math.abs(value)));
+      const error = Math.max(...pairs.map(([here, value]) => Math.abs(here - value))) / scale;
+      largest = Math.max(largest, error);
+      if (!(error <= facts.tolerance)) failures.push({ row: index + 1, what: `other ${name}`, error });
+    }
     if (row.completion) {
-      same.push(JSON.stringify(await complete(session, ids, row.completion.length)) === JSON.stringify(row.completion));
+      same.push(JSON.stringify(await complete(session, made, row.completion.length)) === JSON.stringify(row.completion));
       if (!same[same.length - 1] && facts.scheme === "fp32") failures.push({ row: index + 1, what: "another continuation" });
     }
   }
