@@ -170,8 +170,8 @@ def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad
         if missing:
             bad.append(Bad(table.file, number, " and ".join(missing)))
         else:
-            group = {GROUP: str(source[columns.group])} if columns.group and source.get(columns.group) is not None else {}
-            kept.append({**row, "row": number, "file": table.file, **group})
+            group = str(source.get(columns.group) or "").strip()
+            kept.append({**row, "row": number, "file": table.file, **({GROUP: group} if group else {})})
     if trimmed:
         progress.note(f"{table.file}: {trimmed:,} label{'s' if trimmed > 1 else ''} had blanks around, which were cut off")
     if empty := [row["row"] for row in kept if row.get("labels") == []]:

@@ -12,6 +12,7 @@ from edgetune.data.columns import key
 from edgetune.errors import DataError
 
 Rows = list[dict[str, Any]]
+LARGEST = 2  # times the share that is cut: a group with more rows than that stays
 SHARE = 10  # one in so many rows goes into each split that is cut
 
 
@@ -46,12 +47,14 @@ def cut(rows: Rows, every: int, chance: random.Random, *, grouped: bool = False)
     Rows of the same text, and with `grouped` those of the same `group`, stay together. Systematic sampling over the shuffled texts sorted by
     label: each label gives its share, rounded up or down, so that labels of few rows work too (scikit-learn's stratified splitters refuse
     labels with fewer rows than folds). A text with several labels, or the only text of its label, stays. Where rows have several classes
-    (sets of labels, entities) their rarest one counts as the label, and the last rows of a class stay.
+    (sets of labels, entities) their rarest one counts as the label, and the last rows of a class stay. So does a group that is too large.
     """
     together = _together(rows, grouped)
     strata = _strata(rows)
     by_stratum: dict[str, list[list[int]]] = defaultdict(list)
     for group in together:
+        if grouped and len(group) * every > LARGEST * len(rows) and len({key(rows[i]) for i in group}) > 1:
+            continue
         found = {strata[i] for i in group}
         if len(found) == 1:
             by_stratum[found.pop()].append(group)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgetune import progress, tasks
+from edgetune import pipeline, progress, tasks
 from edgetune.data import infer
-from edgetune.errors import DataError
+from edgetune.errors import DataError, RecipeError
 
 Folder = Callable[..., Path]
 TEXT = ("text", "sentence")
@@ -90,3 +90,10 @@ def test_no_task_fits(folder: Folder, recipe: Any) -> None:
         infer.task(recipe(folder(**{"a.csv": "id,catgory\n1,2\n"}) / "a.csv", ""))
     assert "text-classification: text: none of text, sentence, input" in caught.value.details[0]
     assert caught.value.details[-1] == "columns found: id, catgory"
+
+
+def test_a_run_without_a_task_takes_that_of_its_data(folder: Folder, recipe: Any) -> None:
+    path = folder(**{"a.csv": "text,label\na b,x\n"}) / "a.csv"
+    with progress.collecting() as notes, pytest.raises(RecipeError, match="the recipe lacks model, output"):
+        pipeline.run(recipe(path, "", method="full"))
+    assert notes == ["no task given: read as text-classification, whose columns the data has"]

@@ -531,6 +531,18 @@ def test_a_group_stays_in_one_split(folder: Folder, loaded: Any, refused: Any) -
     assert 'no column "auhtor" (did you mean "author"?)' in refused(path, **{"data.group": "auhtor"})
 
 
+def test_a_group_that_is_too_large_stays_and_rows_without_one_stand_alone(folder: Folder, loaded: Any) -> None:
+    large = "".join(f"l {i},{'ab'[i % 2]},main\n" for i in range(100))
+    alone = "".join(f"a {i},{'ab'[i % 2]},\n" for i in range(100))
+    small = "".join(f"s {i},{'ab'[i % 2]},g{i // 5}\n" for i in range(100))
+    path = folder(**{"train.csv": "text,label,speaker\n" + large + alone + small}) / "train.csv"
+    for seed in range(8):
+        found, _ = loaded(path, **{"data.group": "speaker"}, seed=seed)
+        assert sum(row.get("group") == "main" for row in found.splits["train"]) == 100
+        assert 10 <= found.facts["rows"]["test"] <= 40
+        assert 1 <= sum("group" not in row for row in found.splits["test"]) < 30
+
+
 def test_keys_and_answers() -> None:
     row = {"question": "Who  IS it?", "context": "It is\nMe", "answers": [[6, "Me"]]}
     assert key(row) == "who is it?\x1fit is me"
