@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 
 from edgetune import progress
 from edgetune.data.table import lines
@@ -19,6 +20,7 @@ BINARY = {
     b"SQLite": "a SQLite database",
     b"\x89PNG": "a PNG image",
 }
+SAMPLE = 20_000  # bytes on either side of the first that is not in the encoding
 SAVE_AS = "save it as CSV (UTF-8), TSV, JSON, JSONL or Parquet"
 
 
@@ -97,10 +99,21 @@ def _not_in(file: str, raw: bytes, encoding: str, error: UnicodeDecodeError) -> 
             details=[f"{right:,} other characters beyond ASCII are right and {wrong:,} {are} broken: damage, not another encoding"],
             mend=f"mend line {line:,}, or take it out",
         )
-    other = "cp1252" if _decodes(raw, "cp1252") else "latin-1"
-    return DataError(
-        what, details=[f"it can be read as {other} (Western European)"], mend=f"--set data.encoding={other}, or save it as UTF-8"
-    )
+    other, language = _not_latin(raw, error.start) or ("cp1252" if _decodes(raw, "cp1252") else "latin-1", "Western European")
+    return DataError(what, details=[f"it can be read as {other} ({language})"], mend=f"--set data.encoding={other}, or save it as UTF-8")
+
+
+def _not_latin(raw: bytes, at: int) -> tuple[str, str] | None:
+    """(encoding, language) of a text of another script, told from the bytes around `at`; None for Latin letters, whose encodings look alike."""
+    from charset_normalizer import from_bytes
+
+    start = raw.rfind(b"\n", 0, max(0, at - SAMPLE)) + 1
+    best = from_bytes(raw[start : at + SAMPLE]).best()
+    if best is None or best.language == "Unknown" or not _decodes(raw, best.encoding):
+        return None
+    letters = [character for character in str(best) if character.isalpha() and not character.isascii()]
+    latin = sum(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
+    return (best.encoding, best.language) if letters and latin * 2 < len(letters) else None
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:

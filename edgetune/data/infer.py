@@ -59,6 +59,8 @@ def _match(task: Task, recipe: Recipe, table: Table) -> tuple[dict[str, str], st
             return names, f"most rows have {wrong[0]}"
         if column == "labels" and not any(map(_several, values)):
             return names, f'"{name}" holds one label a row'
+        if column == "label" and sum(map(_fraction, values)) * 2 > len(values):
+            return names, f'"{name}" holds numbers'
     return names, ""
 
 
@@ -70,3 +72,11 @@ def _rank(task: Task, table: Table, names: dict[str, str]) -> Rank:
 
 def _several(value: Any) -> bool:
     return isinstance(value, (list, tuple)) or (isinstance(value, str) and (value.lstrip().startswith("[") or "|" in value or ";" in value))
+
+
+def _fraction(value: Any) -> bool:
+    """Whether this is a number that is not whole: no name of a class."""
+    try:
+        return not float(value).is_integer()
+    except (TypeError, ValueError, OverflowError):
+        return False

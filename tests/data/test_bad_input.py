@@ -98,6 +98,27 @@ def test_bytes_that_cp1252_lacks_are_offered_as_latin_1(one: Any, refused: Refus
     assert "--set data.encoding=latin-1" in refused(one(GOOD.encode() + b"na\x81ve \xe9,leave\n"))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "sentence", "said"),
+    [
+        ("gb18030", "今天天气很好，我们去公园散步。", "gb18030 (Chinese)"),
+        ("shift_jis", "今日は天気がいいので、公園を散歩しましょう。", "cp932 (Japanese)"),
+        ("koi8-r", "Сегодня хорошая погода и мы идём гулять в парк.", "koi8_r (Russian)"),
+    ],
+)
+def test_other_scripts_are_offered_their_own_encoding(
+    one: Any, refused: Refused, loaded: LoadedText, encoding: str, sentence: str, said: str
+) -> None:
+    content = "text,label\n" + "".join(f"{sentence} {i},{'ab'[i % 2]}\n" for i in range(40))
+    path = one(content.encode(encoding))
+    error = refused(path)
+    assert f"it can be read as {said}" in error
+    name = said.split()[0]
+    assert f"--set data.encoding={name}" in error
+    found, _ = loaded(path, **{"data.encoding": name})
+    assert found.splits["train"][0]["text"].startswith(sentence)
+
+
 def test_one_broken_byte_in_utf8_is_damage_and_no_other_encoding(one: Any, refused: Refused) -> None:
     said = refused(one(GOOD.encode() + "Grüße für Jürgen,greet\n".encode() + b"caf\xe9,greet\n"))
     assert "4 other characters beyond ASCII are right and 1 is broken" in said

@@ -60,6 +60,8 @@ MARKED = "the <e1>dog</e1> of <e2>Ann</e2>"
         ("a.json", {"Play": [{"data": [{"text": "a", "entity": "x"}]}]}, "intent-slots"),
         ("a.jsonl", {"question": "a", "context": "b", "answers": {"text": [], "answer_start": []}}, "question-answering"),
         ("a.csv", "sentence1,sentence2,score\na,b,1.5\n", "sentence-similarity"),
+        ("a.csv", "text,text_pair,label\na,b,1.5\n", "sentence-similarity"),
+        ("a.csv", "text,label\na b,1\n", "text-classification"),
         ("a.jsonl", {"text": MARKED, "label": "owns"}, "relation-extraction"),
         ("a.csv", "document,summary\na,b\n", "summarization"),
         ("a.txt", "just a text\n", "fill-mask"),
