@@ -116,9 +116,8 @@ def _folder(folder: Path) -> tuple[dict[str, list[Part]], list[str]]:
             found.setdefault(split, []).append((path,))
     for split, parts in found.items():
         found[split] = [part for part in parts if suffix_of(part[0]) != _PLAIN] or parts
-    for stem, sides in _sides(folder).items():
-        if len(sides) > 1 and (split := split_of(stem)) and not any(len(part) == 1 for part in found.get(split, ())):
-            found.setdefault(split, []).append(sides)
+    if "train" not in found:
+        found = _beside(folder) or found
     used = {path for parts in found.values() for part in parts for path in part}
     ignored = [f"{path.name}/" if path.is_dir() else path.name for path in content if path not in used]
     for split, parts in found.items():
@@ -139,6 +138,17 @@ def _folder(folder: Path) -> tuple[dict[str, list[Part]], list[str]]:
             "--data, and the others as data.validation and data.test",
         )
     return {split: found[split] for split in SPLITS if split in found}, ignored
+
+
+def _beside(folder: Path) -> dict[str, list[Part]]:
+    """Parallel files of each split; every split has the suffixes that train has."""
+    by_split: dict[str, list[Part]] = {}
+    for stem, sides in _sides(folder).items():
+        if len(sides) > 1 and (split := split_of(stem)):
+            by_split.setdefault(split, []).append(sides)
+    suffixes = {frozenset(map(suffix_of, sides)) for sides in by_split.get("train", ())}
+    found = {split: [part for part in parts if frozenset(map(suffix_of, part)) in suffixes] for split, parts in by_split.items()}
+    return {split: parts for split, parts in found.items() if parts}
 
 
 def _missing(path: Path, key: str) -> DataError:

@@ -485,8 +485,8 @@ def test_plain_text(folder: Folder, loaded: Any) -> None:
 
 def test_a_folder_with_tables_ignores_plain_text(folder: Folder, loaded: Any) -> None:
     rows = "text,label\n" + "".join(f"t {i},{'ab'[i % 2]}\n" for i in range(40))
-    found, _ = loaded(folder(**{"train.csv": rows, "train_notes.txt": "x", "test.md": "y"}))
-    assert found.facts["ignored"] == ["test.md", "train_notes.txt"]
+    found, _ = loaded(folder(**{"train.csv": rows, "train_notes.txt": "x", "test.md": "y", "test.py": "z", "train.sh": "", "train.py": ""}))
+    assert found.facts["ignored"] == ["test.md", "test.py", "train.py", "train.sh", "train_notes.txt"]
 
 
 @pytest.mark.parametrize("suffixes", [("src", "tgt"), ("en", "de")])
@@ -503,6 +503,9 @@ def test_parallel_files(folder: Folder, loaded: Any, refused: Any, suffixes: tup
     for given_path in (path, path / "train"):
         found, _ = loaded(given_path, "probe-parallel", **named)
         assert [(row["source"], row["target"]) for row in places(found)] == list(zip(lines, reversed(lines), strict=True))
+    folder(**{"test.md": "x", "test.py": "y"})
+    found, _ = loaded(path, "probe-parallel", **named)
+    assert found.facts["ignored"] == ["test.md", "test.py"]
     (path / f"train.{second}{end}").write_bytes(pack("\n".join(lines[1:])))
     said = refused(path, "probe-parallel", **named)
     assert "has 40 lines" in said and "has 39 lines" in said
