@@ -37,7 +37,11 @@ def task(recipe: Recipe) -> str:
     best = max(ranks.values())
     names = [name for name, rank in ranks.items() if rank == best]
     if len(names) > 1:
-        raise DataError(f"{table.file} can be for more than one task: {', '.join(names)}", mend=f"say which:  --task {names[0]}")
+        raise DataError(
+            f"{table.file} can be for more than one task: {', '.join(names)}",
+            details=[f"{name}: {TASKS[name].title}" for name in names],
+            mend=f"say which:  --task {names[0]}",
+        )
     progress.note(f"no task given: read as {names[0]}, whose columns the data has")
     return names[0]
 

@@ -24,7 +24,7 @@ def flatten(articles: list[Any]) -> list[dict[str, Any]] | None:
                 return None
             for asked in paragraph["qas"]:
                 asked = asked if isinstance(asked, Mapping) else {}
-                answers = [] if asked.get("is_impossible") else asked.get("answers")
+                answers = asked.get("answers", [] if asked.get("is_impossible") else None)
                 rows.append(
                     {
                         "id": asked.get("id"),

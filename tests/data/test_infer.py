@@ -34,7 +34,14 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {
         name: tasks.Task(
-            name=name, title="", family="encoder", auto_class="", columns=columns, metric="", higher_is_better=True, example="{}"
+            name=name,
+            title=f"title of {name}",
+            family="encoder",
+            auto_class="",
+            columns=columns,
+            metric="",
+            higher_is_better=True,
+            example="{}",
         )
         for name, columns in TASKS.items()
     }
@@ -85,6 +92,19 @@ def test_what_could_be_two_tasks_is_asked(folder: Folder, recipe: Any) -> None:
     with pytest.raises(DataError, match=r"a\.csv can be for more than one task: summarization, translation") as caught:
         infer.task(recipe(folder(**{"a.csv": "source,target\na,b\n"}) / "a.csv", ""))
     assert caught.value.mend == "say which:  --task summarization"
+    assert caught.value.details == ("summarization: title of summarization", "translation: title of translation")
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_every_task_is_told_from_its_own_example(folder: Folder, recipe: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Or asked, where another task has the same columns."""
+    monkeypatch.setattr(infer, "TASKS", tasks.TASKS)
+    path = folder(**{"a.jsonl": tasks.TASKS[name].example}) / "a.jsonl"
+    try:
+        said = infer.task(recipe(path, ""))
+    except DataError as error:
+        said = str(error)
+    assert said == name or ("more than one task" in said and name in said)
 
 
 def test_no_task_fits(folder: Folder, recipe: Any) -> None:
