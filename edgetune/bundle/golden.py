@@ -99,20 +99,23 @@ def items(texts: Sequence[str], asks: Sequence[str]) -> list[dict[str, str]]:
 def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:
     """One row of golden.jsonl an item: its inputs by transformers' `tokenizer`, outputs by the bundle's own graph.
 
-    Of an item that is read in windows the first one counts. Items without tokens, and prompts that leave no room for an answer, are left
-    out. Raises GateError when run.py would make other token ids than transformers (and so than training) did.
+    Of an item that is read in windows the first one counts. Items that run.py refuses, those without tokens, and prompts that leave no room
+    for an answer are left out. Raises GateError when run.py would make other token ids than transformers (and so than training) did.
     """
     from itertools import islice
 
-    from edgetune.runtime.worker import of_tokens
+    from edgetune.runtime.worker import BundleError, of_tokens
 
     made = 0
     for item in given:
+        try:
+            ours = bundle.read(item)[0][0]
+        except BundleError:  # it is asked for something else
+            continue
         trained = _as_trained(bundle, tokenizer, item)
         ids = trained["input_ids"]
         if not ids or (bundle.generation is not None and len(ids) + COMPLETION >= bundle.max_length):
             continue
-        ours = bundle.read(item)[0][0]
         if any(ours[name] != trained[name] for name in ours):
             raise GateError(
                 "the bundle would read a text differently from how it was trained",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping  # noqa: UP035
+from typing import Any, Mapping, Sequence  # noqa: UP035
 
 import numpy as np
 
@@ -18,15 +18,19 @@ def read(bundle: Any, item: Mapping[str, str]) -> tuple[list[dict[str, list[int]
 
 def decode(bundle: Any, outputs: Mapping[str, np.ndarray], cut: bool) -> dict[str, Any]:
     """`label` (None: too unsure), `confidence`, `scores` of the three best labels, `cut`."""
+    return {**chosen(bundle, outputs["logits"][0], bundle.facts["labels"]), "cut": cut}
+
+
+def chosen(bundle: Any, logits: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """`logits` [labels] -> `label`, `confidence` and `scores`, with the temperature and the threshold of edgetune.json."""
     trust = bundle.facts["confidence"] or {"temperature": 1.0, "reject_below": 0.0}
-    chances = softmax(outputs["logits"][0] / trust["temperature"])
+    chances = softmax(logits / trust["temperature"])
     best = np.argsort(-chances, kind="stable")[:SHOWN]
-    labels, top = bundle.facts["labels"], float(chances[best[0]])
+    top = float(chances[best[0]])
     return {
         "label": labels[best[0]] if top >= trust["reject_below"] else None,
         "confidence": top,
         "scores": {labels[i]: float(chances[i]) for i in best},
-        "cut": cut,
     }
 
 

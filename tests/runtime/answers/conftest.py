@@ -67,7 +67,7 @@ def made(tokenizer: Any, tmp_path: Path) -> Callable[..., SimpleNamespace]:
         from transformers import BertConfig
 
         torch.manual_seed(0)
-        names = {"id2label": dict(enumerate(facts["labels"]))} if "labels" in facts else {"num_labels": 1}
+        names = {"id2label": dict(enumerate(facts["labels"]))} if "labels" in facts else {"num_labels": len(outputs)}
         config = BertConfig(vocab_size=len(tokenizer), initializer_range=0.5, **SIZES, **names)
         model = kind._from_config(config, attn_implementation="eager").eval()
         folder = tmp_path / "bundle"

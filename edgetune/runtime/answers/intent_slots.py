@@ -1,0 +1,29 @@
+"""What a sentence asks for (its intent), and with what (its slots). The labels are the intents, then the tags of the slots."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping  # noqa: UP035
+
+import numpy as np
+
+from .entities import read, shown, tagged
+from .text_classification import chosen
+
+__all__ = ["decode", "line", "read"]
+
+
+def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """`intent` (None: too unsure), `confidence`, `scores` of the three best intents; `slots` as entities; `cut`."""
+    intents = outputs["intent_logits"].shape[-1]
+    labels = bundle.facts["labels"]
+    found = chosen(bundle, outputs["intent_logits"][0], labels[:intents])
+    return {
+        "intent": found.pop("label"),
+        **found,
+        "slots": tagged(outputs["slot_logits"][0], labels[intents:], kept),
+        "cut": kept["cut"],
+    }
+
+
+def line(found: Mapping[str, Any]) -> str:
+    return f"{found['intent'] or '(no intent)'}\t{found['confidence']:.3f}\t{shown(found['slots']) if found['slots'] else '(no slots)'}"
