@@ -178,10 +178,10 @@ def _digest(place: str) -> str:
 
 
 def _benchmark(workspace: Workspace, devices: tuple[Target, ...], bundles: list[Bundle]) -> None:
-    from edgetune.runtime import available
+    from edgetune.runtime import measurable
     from edgetune.stages.benchmark import benchmark
 
-    absent = {device.name: device.runtime.provider for device in devices if not available(device.runtime.provider)}
+    absent = {device.name: device.runtime.provider for device in devices if not measurable(device.runtime.provider)}
     for name, provider in absent.items():
         progress.warn(f"{name} is not measured: this machine has no {provider}")
     bundles = [bundle for bundle in bundles if bundle.path.name not in absent]

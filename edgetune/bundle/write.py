@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetune import __version__
+from edgetune import __version__, progress
 from edgetune.artifact import file_digest
 from edgetune.bundle.card import Card, copy_licences, readme, transformers_js_dtype
 from edgetune.bundle.golden import rows
 from edgetune.errors import GateError, ModelError, StageError
+from edgetune.runtime import COMPILERS, available
+from edgetune.table import resolve
 from edgetune.target import Target
 from edgetune.tasks import Task
 from edgetune.workspace import tool_versions
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 LARGEST = 2**31 - 1  # bytes of one protobuf file
 SAMPLE = 64  # lengths kept
+# Share of the golden rows whose answer may be another one. Right ones change none or one of a hundred (Arm, WebAssembly: see docs/devices.md);
+# where 8-bit sums saturate, 15 %.
+CHANGED = 0.05
 OF_THE_MODEL = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
@@ -38,7 +43,7 @@ class Spec:
     `graph` is the chosen .onnx file and `suffix` what its name gets ("", "_fp16", "_quantized", "_q4"); `merged` the Hugging Face
     directory whose tokenizer and configuration ship. `lengths` are token counts of real rows, `golden` the items of the golden
     vectors (a mapping with all that the task asks for; a text, where that is all), `tolerance` bounds their outputs relative to
-    max(1, the largest). `confidence` is what the task chose for the app, such as temperature, reject_below and chosen_by; `generation` has
+    max(1, the largest) on the architecture and provider that write them, `elsewhere` on others (None: the same). `confidence` is what the task chose for the app, such as temperature, reject_below and chosen_by; `generation` has
     prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim.
     """
 
@@ -58,6 +63,7 @@ class Spec:
     onnxruntime_min: str
     generation: Mapping[str, Any] | None
     card: Card
+    elsewhere: float | None = None
 
 
 def write(spec: Spec, out: Path) -> dict[str, Any]:
@@ -84,9 +90,10 @@ def write(spec: Spec, out: Path) -> dict[str, Any]:
             f"the {spec.scheme} graph has {graph.ByteSize() / 1e9:.1f} GB, over the 2 GB of one file", mend="use a smaller scheme"
         )
     onnx.save(graph, out / model)
+    compiled = _compiled(spec.target, out, model)
     _copy_model_files(spec, model, tokenizer, out)
     copy_programs(spec.task.name, out)
-    facts = _facts(spec, model, graph, tokenizer)
+    facts = _facts(spec, model, graph, tokenizer) | {"compiled": compiled}
     del graph
     _write_json(out / "edgetune.json", facts)
     _write_golden(out, tokenizer, spec.golden)
@@ -98,9 +105,34 @@ def write(spec: Spec, out: Path) -> dict[str, Any]:
     return facts
 
 
+def _compiled(target: Target, out: Path, model: str) -> dict[str, Any] | None:
+    """The graph `model` once more, compiled ahead of time for the target's provider; None where nothing compiles for it, or not here.
+
+    It lies in a folder of its own: the provider's one file set, which no other provider can run. Raises GateError when the provider takes
+    less than `runtime.min_share` of the nodes.
+    """
+    from edgetune.runtime.worker import INSTALL
+
+    runtime = target.runtime
+    if runtime.provider not in COMPILERS:
+        return None
+    if not available(runtime.provider):
+        progress.warn(
+            f"{target.name}: the graph is not compiled ahead of time, and which of its nodes the accelerator takes is not known: this machine "
+            f"has no {runtime.provider}. The device compiles it when it loads it. To compile and check it here: {INSTALL[runtime.provider]}"
+        )
+        return None
+    place = Path("compiled") / "model.onnx"
+    (out / place).parent.mkdir()
+    facts = resolve(COMPILERS[runtime.provider])(out / model, out / place, min_share=runtime.min_share, options=runtime.options)
+    placed = facts["placement"]
+    progress.note(f"{target.name}: compiled ahead of time; {runtime.provider} takes {placed['taken']} of {placed['nodes']} nodes")
+    return {"model": place.as_posix(), **facts}
+
+
 def _facts(spec: Spec, model: str, graph: ModelProto, tokenizer: Any) -> dict[str, Any]:
     from edgetune.runtime.verify import opset_of
-    from edgetune.runtime.worker import SCHEMA
+    from edgetune.runtime.worker import CPU, SCHEMA, architecture
 
     runtime = spec.target.runtime
     return {
@@ -122,7 +154,13 @@ def _facts(spec: Spec, model: str, graph: ModelProto, tokenizer: Any) -> dict[st
         "truncation_side": tokenizer.truncation_side,
         "pad_id": tokenizer.pad_token_id or 0,
         "confidence": dict(spec.confidence) if spec.confidence else None,
-        "tolerance": spec.tolerance,
+        "golden": {
+            "architecture": architecture(),
+            "provider": CPU,
+            "tolerance": spec.tolerance,
+            "elsewhere": spec.tolerance if spec.elsewhere is None else spec.elsewhere,
+            "changed": CHANGED,
+        },
         "inputs": [_tensor(item) for item in graph.graph.input],
         "outputs": [_tensor(item) for item in graph.graph.output],
         "lengths": _sample(spec.lengths),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,14 +184,21 @@ def _kept(folder: Path) -> dict[str, Any] | None:
 
 
 def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
-    examples = asked.examples[split]
-    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization)
+    """All cores at once: on a batch of rows together or, where rows go one at a time and give one core little to do, each on rows of its own."""
+    examples, score = asked.examples[split], asked.task.module.score
+    cores = (os.cpu_count() or 1) if scheme.row_by_row else 1
+    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization, threads=1 if scheme.row_by_row else 0)
     with progress.bar(f"scoring {scheme.name} on {split}", len(examples)) as bar:
 
         def counted(given: Arrays) -> Arrays:
             bar.advance(len(given["input_ids"]))
             return forward(given)
 
-        size = {"size": 1} if scheme.row_by_row else {}
-        scores: Scores = asked.task.module.score(counted, examples, asked.pad_id, **size)
-    return scores
+        if cores == 1:
+            size = {"size": 1} if scheme.row_by_row else {}
+            scores: Scores = score(counted, examples, asked.pad_id, **size)
+            return scores
+        share = -(-len(examples) // cores)
+        parts = [examples[start : start + share] for start in range(0, len(examples), share)]
+        with ThreadPoolExecutor(cores) as pool:  # onnxruntime computes without Python's lock
+            return joined(list(pool.map(lambda part: score(counted, part, asked.pad_id, size=1), parts)))

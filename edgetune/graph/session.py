@@ -31,12 +31,12 @@ def start(path: Path, threads: int = 0, optimization: str = "all") -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def forward(path: Path, pad_id: int = 0, optimization: str = "all") -> Forward:
+def forward(path: Path, pad_id: int = 0, optimization: str = "all", threads: int = 0) -> Forward:
     """The graph as a function of inputs by name, [b, s] int64 -> float32 outputs by name; a decoder starts from an empty past.
 
-    A graph of fixed shapes runs row by row, filled up with `pad_id`.
+    A graph of fixed shapes runs row by row, filled up with `pad_id`. Several threads may call it at once.
     """
-    run = start(path, optimization=optimization)
+    run = start(path, threads, optimization)
     taken = {entry.name: entry for entry in run.get_inputs()}
     outputs = [entry.name for entry in run.get_outputs() if not entry.name.startswith("present")]
 

@@ -48,12 +48,12 @@ def choose(keys: AdaptKeys) -> Device:
     device = Device(name, fast if keys.precision == "auto" else keys.precision == "bf16")
     progress.note(f"training on {name} in {'bfloat16' if device.bf16 else 'float32'} ({keys.device}, {keys.precision})")
     if name == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     return device
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks instead of returning them to the system: 6-10 % of a training step (mallopt(3))."""
+def keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks instead of returning them to the system (mallopt(3)): 6-10 % of a training step, 2 s of an export."""
     if sys.platform != "linux":
         return
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3

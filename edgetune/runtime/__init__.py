@@ -41,10 +41,23 @@ def copy_programs(task: str, folder: Path) -> None:
 
 
 def available(provider: str) -> bool:
-    """Whether the onnxruntime of this machine has the execution provider `provider`."""
+    """Whether this machine has the execution provider `provider`: built into its onnxruntime, or as a package beside it."""
     import os
 
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    return provider in onnxruntime.get_available_providers()
+    from edgetune.runtime.worker import plugged
+
+    return provider in onnxruntime.get_available_providers() or bool(plugged(provider))
+
+
+def measurable(provider: str) -> bool:
+    """Whether times and memory of `provider` mean something here: it is `available`, and not a simulator."""
+    from edgetune.runtime.worker import SIMULATED, architecture
+
+    return available(provider) and SIMULATED.get(provider) != architecture()
+
+
+# Providers whose graphs are compiled ahead of time where their tools are installed: a function (graph, out, min_share, options) -> facts.
+COMPILERS = {"QNNExecutionProvider": "edgetune.runtime.qnn:compile"}

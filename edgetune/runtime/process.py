@@ -1,4 +1,5 @@
-"""A bundle's run.py in a fresh process that can import onnxruntime, tokenizers, numpy and the standard library, and nothing else.
+"""A bundle's run.py in a fresh process that can import onnxruntime (and packages of its providers), tokenizers, numpy and the standard
+library, and nothing else.
 
 What the device will have is all that it gets: no site-packages hooks (-S), no environment and no script folder on the path (-I).
 """
@@ -52,8 +53,11 @@ def run(
     environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """`python run.py ARGUMENTS` of `bundle`, in a fresh process; `packages` are the folders that hold ALLOWED (None: as here)."""
-    folders = packages or [*dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, ALLOWED) if spec and spec.origin)]
-    command = [*python, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(ALLOWED), ",".join(folders)]
+    from edgetune.runtime.worker import PLUGINS
+
+    allowed = (*ALLOWED, *PLUGINS.values())
+    folders = packages or [*dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, allowed) if spec and spec.origin)]
+    command = [*python, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(allowed), ",".join(folders)]
     return start([*command, str(bundle.resolve() / "run.py"), *arguments], environment)
 
 

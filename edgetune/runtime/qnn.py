@@ -7,6 +7,7 @@ See onnxruntime's "QNN Execution Provider" and "EP Context Design".
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ CARRIERS = ("QuantizeLinear", "DequantizeLinear", "Constant", "Cast")  # at the 
 def compile(graph: Path, out: Path, *, min_share: float = 0.0, options: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write `graph` to `out` as EPContext nodes beside the binary that they name (`out` with `_qnn.bin`).
 
-    `options` are the provider's (`soc_model`, `htp_arch`, ...). Returns the share of nodes on the HTP, the nodes that fell back to the CPU, and
-    the size of the binary in bytes. Raises MissingExtra without onnxruntime-qnn, StageError when it cannot compile,
-    GateError when less than `min_share` of the nodes is on the HTP.
+    `options` are the provider's (`soc_model`, `htp_arch`, ...). Returns where the nodes are (`placement`), and the size of the binary in bytes.
+    Raises MissingExtra without onnxruntime-qnn, StageError when it cannot compile, GateError when less than `min_share` of the nodes
+    is on the HTP.
     """
     session = _options(options or {})
     for key, value in {"ep.context_enable": "1", "ep.context_file_path": str(out), "ep.context_embed_mode": "0"}.items():
@@ -41,16 +42,21 @@ def compile(graph: Path, out: Path, *, min_share: float = 0.0, options: Mapping[
             f"{placed['share']:.0%} of the nodes are on the HTP, the target asks for {min_share:.0%}",
             details=[f"on the CPU: {name} ({kind})" for name, kind in placed["fell_back"]],
         )
-    return {**placed, "binary_bytes": sum(path.stat().st_size for path in out.parent.glob(f"{out.stem}*.bin"))}
+    return {"placement": placed, "binary_bytes": sum(path.stat().st_size for path in out.parent.glob(f"{out.stem}*.bin"))}
 
 
 def placement(graph: Path, compiled: Path) -> dict[str, Any]:
-    """Which nodes of `graph` are outside of the EPContext nodes of `compiled`: `share` on the HTP, `fell_back` as (name, type), `partitions`."""
+    """Which nodes of `graph` are outside of the EPContext nodes of `compiled`, as `worker.placement` says it: `fell_back` has their names."""
     before, after = (list(onnx.load(path, load_external_data=False).graph.node) for path in (graph, compiled))
     contexts = [node for node in after if node.op_type == "EPContext"]
     fell_back = [(node.name, node.op_type) for node in after if node.op_type not in (*CARRIERS, "EPContext")]
     work = sum(node.op_type not in CARRIERS for node in before)
-    return {"nodes": work, "share": 1 - len(fell_back) / max(1, work), "fell_back": fell_back, "partitions": len(contexts)}
+    taken = work - len(fell_back)
+    left = dict(Counter(kind for _, kind in fell_back).most_common())
+    return {
+        **{"provider": PROVIDER, "nodes": work, "taken": taken, "share": taken / max(1, work)},
+        **{"pieces": len(contexts), "left": left, "fell_back": fell_back},
+    }
 
 
 def run(compiled: Path, options: Mapping[str, str] | None = None) -> Any:
@@ -62,16 +68,14 @@ def _options(options: Mapping[str, str]) -> Any:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    try:
-        import onnxruntime_qnn
-    except ImportError:
-        raise MissingExtra("the package onnxruntime-qnn is not installed", mend="pip install 'edgetune[qnn]'") from None
-    if not any(device.ep_name == PROVIDER for device in onnxruntime.get_ep_devices()):
-        onnxruntime.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
-    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == PROVIDER]
+    from edgetune.runtime.worker import plugged
+
+    devices = plugged(PROVIDER)
+    if not devices:
+        raise MissingExtra("the package onnxruntime-qnn is not installed", mend="pip install 'edgetune[qnn]'")
     session = onnxruntime.SessionOptions()
     session.log_severity_level = 3
-    session.add_provider_for_devices(devices[:1], {"backend_path": onnxruntime_qnn.get_qnn_htp_path(), **options})
+    session.add_provider_for_devices(devices[:1], {"backend_type": "htp", **options})
     return session
 
 

@@ -52,7 +52,7 @@ def facts_of(bundle: Path) -> dict[str, Any]:
         facts = read_facts(bundle)
     except BundleError as error:
         raise RequestError(str(error), mend="edgetune export writes a bundle") from None
-    named = [facts["model"], *facts["sha256"]]
+    named = [facts["model"], *facts["sha256"], *([facts["compiled"]["model"]] if facts["compiled"] else [])]
     outside = [name for name in named for kind in (PurePosixPath, PureWindowsPath) if kind(name).anchor or ".." in kind(name).parts]
     if outside:
         raise RequestError(f"{bundle}/edgetune.json names files outside of the folder", details=list(dict.fromkeys(outside))[:SHOWN])

@@ -19,10 +19,11 @@ from edgetune.fit import choice, sessions
 from edgetune.fit.choice import Choice, Form
 from edgetune.graph import Plan, decoder, encoder, inputs
 from edgetune.graph import export as graphs
+from edgetune.methods.device import keep_freed_memory
 from edgetune.methods.model import load_merged
 from edgetune.profile import CPU, version
 from edgetune.recipe import Recipe
-from edgetune.runtime import available
+from edgetune.runtime import available, measurable
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
@@ -33,6 +34,7 @@ MB = 1e6
 
 def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
     """Trace the merged model into `out / "model.onnx"` and prove it equal to PyTorch."""
+    keep_freed_memory()
     plan = _plan(recipe, merged)
     progress.note(f"tracing the float graph (opset {opset}, IR {ir})")
     facts = graphs.export(plan, out / "model.onnx", opset, ir)
@@ -86,6 +88,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             max_length=length,
             confidence={name: fact for name, fact in beside["confidence"].items() if name != "test"} if beside else None,
             tolerance=chosen.scheme.tolerance,
+            elsewhere=chosen.scheme.elsewhere,
             lengths=made.lengths,
             golden=_golden_items(recipe, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
@@ -152,8 +155,10 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     if not memory and not latency:
         return {"budgets": {}}
     budgets: dict[str, Any] = {}
-    if not available(target.runtime.provider):
-        progress.warn(f"{target.name}: budgets are unmeasured, {target.runtime.provider} is not here; run `run.py --benchmark` there")
+    if not measurable(target.runtime.provider):
+        progress.warn(
+            f"{target.name}: budgets are unmeasured, this machine has no {target.runtime.provider}; run `run.py --benchmark` there"
+        )
         allowed = {"memory_mb": memory, "latency_ms": latency}
         return {"budgets": {name: {"allowed": value, "measured": "unmeasured"} for name, value in allowed.items() if value}}
     found = in_turns([out], shapes=[Shape()])[0]

@@ -101,8 +101,8 @@ def test_without_rows_it_refuses(fixed: Path, tmp_path: Path) -> None:
 def test_all_of_it_runs_on_the_simulated_npu(fixed: Path, written: Path, tmp_path: Path) -> None:
     from edgetune.runtime import qnn
 
-    placed = qnn.compile(written, tmp_path / "model.onnx", min_share=0.9)
-    assert placed["share"] >= 0.95 and placed["partitions"] == 1
+    placed = qnn.compile(written, tmp_path / "model.onnx", min_share=0.9)["placement"]
+    assert placed["share"] >= 0.95 and placed["pieces"] == 1
     given = list(npu.fitted(rows(8)(), onnx.load(fixed).graph))
     exact, near = (
         np.concatenate([run.run(["logits"], row)[0] for row in given]) for run in (session.start(fixed), qnn.run(tmp_path / "model.onnx"))

@@ -79,6 +79,8 @@ def _bundle(verdict: str, proven: bool, quality: float, folder: str) -> dict[str
                 "rows": 128,
                 "max_error": 4.99e-07,
                 "tolerance": 0.05,
+                "native": True,
+                "changed": 0,
                 "completions": {"rows": 0, "same": 0},
                 "failures": [],
             },

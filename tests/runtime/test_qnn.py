@@ -41,7 +41,10 @@ def test_placement_counts_work_and_names_what_fell_back(tmp_path: Path) -> None:
     graph = save(tmp_path / "a.onnx", work(["MatMul", "Relu", "Softmax", "Erf"]))
     context = helper.make_node("EPContext", ["x"], ["c"], name="ctx", domain="com.microsoft")
     compiled = save(tmp_path / "b.onnx", [context, helper.make_node("Erf", ["c"], ["y"], name="n3")])
-    assert qnn.placement(graph, compiled) == {"nodes": 4, "share": 0.75, "fell_back": [("n3", "Erf")], "partitions": 1}
+    assert qnn.placement(graph, compiled) == {
+        **{"provider": qnn.PROVIDER, "nodes": 4, "taken": 3, "share": 0.75, "pieces": 1},
+        **{"left": {"Erf": 1}, "fell_back": [("n3", "Erf")]},
+    }
 
 
 @pytest.mark.skipif(HERE, reason="onnxruntime-qnn is installed")
@@ -56,7 +59,8 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path: Path) -> None:
 def test_a_float_operator_that_htp_lacks_falls_back_and_the_floor_refuses(tmp_path: Path) -> None:
     graph = save(tmp_path / "a.onnx", work(["MatMul", "Relu", "Erf"]))
     found = qnn.compile(graph, tmp_path / "b.onnx")
-    assert ("n2", "Erf") in found["fell_back"] and 0 < found["share"] < 1 and found["binary_bytes"] > 0
+    placed = found["placement"]
+    assert ("n2", "Erf") in placed["fell_back"] and 0 < placed["share"] < 1 and found["binary_bytes"] > 0
     with pytest.raises(GateError, match="the target asks for 95%") as caught:
         qnn.compile(graph, tmp_path / "b.onnx", min_share=0.95)
     assert "on the CPU: n2 (Erf)" in caught.value.details

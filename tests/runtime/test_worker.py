@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -202,8 +203,8 @@ def test_what_cannot_be_run_is_refused(classifier, tmp_path, facts, message):
 
 
 def test_a_provider_that_is_not_here_says_where_to_get_it(classifier):
-    with pytest.raises(BundleError, match=r"it has: .*CPUExecutionProvider.*\); pip install onnxruntime-qnn$"):
-        Bundle(classifier, provider="QNNExecutionProvider")
+    with pytest.raises(BundleError, match=r"it has: .*CPUExecutionProvider.*\); pip install onnxruntime-openvino"):
+        Bundle(classifier, provider="OpenVINOExecutionProvider")
     with pytest.raises(BundleError, match="known are CPUExecutionProvider, CUDAExecutionProvider"):
         Bundle(classifier, provider="NoSuchProvider")
 
@@ -281,6 +282,40 @@ def test_the_session_is_as_the_target_asks(classifier, tmp_path, monkeypatch):
     assert seen == {"threads": 1, "arena": True, "level": "ORT_ENABLE_ALL", "providers": [("CPUExecutionProvider", {})], **on}
 
 
+def test_a_provider_of_another_package_is_registered(classifier, monkeypatch):
+    """A package that is there but holds no provider is one clear line; one that is not there is as if the provider did not exist."""
+    package = ModuleType("onnxruntime_qnn")
+    package.get_library_path = lambda: "/nowhere/libprovider.so"
+    monkeypatch.setitem(sys.modules, "onnxruntime_qnn", package)
+    with pytest.raises(BundleError, match=r"onnxruntime [\d.]+ cannot use onnxruntime_qnn: .*nowhere"):
+        Bundle(classifier, provider="QNNExecutionProvider")
+    monkeypatch.setitem(sys.modules, "onnxruntime_qnn", None)
+    with pytest.raises(BundleError, match=r"pip install onnxruntime-qnn$"):
+        Bundle(classifier, provider="QNNExecutionProvider")
+
+
+def test_the_compiled_graph_is_for_its_provider_alone(classifier, tmp_path, monkeypatch):
+    """Its one node stands for many: where those run is what was found when it was compiled."""
+    placed = {"provider": "CPUExecutionProvider", "nodes": 40, "taken": 38, "share": 0.95, "pieces": 9, "left": {"Erf": 2}}
+    copy = changed(classifier, tmp_path, compiled={"model": "compiled/model.onnx", "placement": placed}, min_share=0.96)
+    (copy / "compiled").mkdir()
+    shutil.move(copy / "onnx" / "model.onnx", copy / "compiled" / "model.onnx")
+    monkeypatch.setattr(worker, "CPU", "other")  # so that the CPU counts as an accelerator
+    found = worker.golden(Bundle(copy))
+    assert found["placement"] == {**placed, "pieces": found["placement"]["pieces"], "least": 0.96}
+    assert (found["passed"], found["failures"]) == (False, []), "38 of 40 are less than 96 %"
+    with pytest.raises(BundleError, match=r"no file .*onnx/model.onnx"):
+        Bundle(copy, provider="AzureExecutionProvider")
+
+
+def test_a_simulator_checks_some_rows_and_times_none(classifier, monkeypatch):
+    monkeypatch.setattr(worker, "SIMULATED", {"CPUExecutionProvider": worker.architecture()})
+    found = worker.golden(Bundle(classifier))
+    assert (found["passed"], found["rows"], found["of"]) == (True, 32, 110)
+    with pytest.raises(BundleError, match="CPUExecutionProvider is a simulator on this machine"):
+        worker.benchmark(Bundle(classifier), 1, [None], 1, 0.1)
+
+
 @pytest.fixture(scope="module")
 def fixed(encoder_model, specs, tmp_path_factory):
     """The bundle of the classifier for a device that takes 24 tokens at a time, in 32 bits."""
@@ -313,6 +348,40 @@ def test_golden_and_benchmark_of_fixed_shapes(fixed):
     assert found["max_error"] < 1e-5
     found = json.loads(run_py(fixed, "--benchmark", "--runs", "3", "--batch", "2", "--sequence", "5,100").stdout)
     assert [item["sequence"] for item in found["latency"]] == [5, 24]
+
+
+def test_the_tolerance_is_tight_where_the_rows_were_made_and_loose_elsewhere(classifier, tmp_path):
+    copy = Path(shutil.copytree(classifier, tmp_path / "copy"))
+    facts, rows = json.loads((copy / "edgetune.json").read_text()), golden_rows(copy)
+    for row in rows:
+        row["logits"][int(np.argmax(row["logits"]))] += 0.1 * max(1.0, *map(abs, row["logits"]))  # no other answer
+    write_rows(copy, rows)
+    for architecture, native, tolerance in ((worker.architecture(), True, 1e-4), ("pdp11", False, 0.2)):
+        rule = {**facts["golden"], "architecture": architecture, "elsewhere": 0.2}
+        (copy / "edgetune.json").write_text(json.dumps({**facts, "golden": rule}))
+        found = worker.golden(Bundle(copy))
+        assert (found["native"], found["tolerance"], found["changed"]) == (native, tolerance, 0)
+        assert found["passed"] is not native, "0.1 is over 1e-4 and under 0.2"
+
+
+def test_other_answers_are_refused_even_within_the_tolerance(classifier, tmp_path):
+    copy = Path(shutil.copytree(classifier, tmp_path / "copy"))
+    facts, rows = json.loads((copy / "edgetune.json").read_text()), golden_rows(copy)
+    (copy / "edgetune.json").write_text(json.dumps({**facts, "golden": {**facts["golden"], "tolerance": 100.0}}))
+    few = int(facts["golden"]["changed"] * len(rows))
+    for count, passed in ((few, True), (few + 1, False)):
+        write_rows(copy, [{**row, "logits": [-value for value in row["logits"]]} if i < count else row for i, row in enumerate(rows)])
+        found = worker.golden(Bundle(copy))
+        assert (found["changed"], found["passed"]) == (count, passed)
+    assert found["failures"] == [{"what": "other answers", "rows": few + 1, "allowed": facts["golden"]["changed"]}]
+
+
+def golden_rows(bundle):
+    return [json.loads(line) for line in (bundle / "golden.jsonl").read_text().splitlines()]
+
+
+def write_rows(bundle, rows):
+    (bundle / "golden.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_damaged_files_are_one_clear_line(classifier, tmp_path):
