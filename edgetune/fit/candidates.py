@@ -187,7 +187,7 @@ def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
     """All cores at once: on a batch of rows together or, where rows go one at a time and give one core little to do, each on rows of its own."""
     examples, score = asked.examples[split], asked.task.module.score
     cores = (os.cpu_count() or 1) if scheme.row_by_row else 1
-    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization, threads=1 if scheme.row_by_row else 0)
+    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization, 1 if scheme.row_by_row else 0)
     with progress.bar(f"scoring {scheme.name} on {split}", len(examples)) as bar:
 
         def counted(given: Arrays) -> Arrays:

@@ -30,7 +30,10 @@ def html(report: Facts) -> str:
     task = tasks.get(recipe["task"])
     adapt, prepare, measured = (report.get(name) or {} for name in ("adapt", "prepare", "benchmark"))
     exported = report.get("export") or {}
-    targets = [{"name": name, "facts": facts, "measured": _of_target(measured, name)} for name, facts in exported.items()]
+    targets = [
+        {"name": name, "facts": facts, "measured": _of_target(measured, name), "sensitivity": _sensitivity(number, facts, task.metric)}
+        for number, (name, facts) in enumerate(exported.items())
+    ]
     scored = {split: _in_scope(prepare, split) for split in prepare.get("rows", ())}
     if exported:
         scored["test"] = next(iter(exported.values()))["rows"]
@@ -130,6 +133,16 @@ def _results(report: Facts, task: tasks.Task) -> list[tuple[str, float]]:
 
 def _of_target(measured: Facts, name: str) -> Facts | None:
     return next((bundle for bundle in measured.get("bundles", ()) if bundle["target"] == name), None)
+
+
+def _sensitivity(target: int, facts: Facts, metric: str) -> dict[str, Markup]:
+    """For each candidate that needed layers in float: form and scheme, and the plot of what they cost."""
+    found = {
+        f"{one.get('form', 'whole')} {one['scheme']}": one["sensitivity"] for one in facts.get("candidates", ()) if one.get("sensitivity")
+    }
+    return {
+        name: _drawn(plots.sensitivity(f"sensitivity-{target}-{number}", one, metric)) for number, (name, one) in enumerate(found.items())
+    }
 
 
 def _points(targets: Sequence[Facts]) -> list[plots.Point]:

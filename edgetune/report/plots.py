@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_LAYERS = 12  # bars of the costliest
 LONGEST = 38, 72  # characters of a name beside a bar, and in a legend
 WIDTH = 5.4  # inches: on a phone the letters are still of reading size
 COLOURS = {
@@ -186,6 +187,44 @@ def pareto(found: Sequence[Searched]) -> str:
 
     told = "; ".join(f"{one.name}: {one.size_mb:.1f} MB, {one.p50_ms:.2f} ms, KL {one.kl:.3f}" for one in ordered)
     return svg("pareto", "Time and size of every candidate of the search", told, 3.6, draw)
+
+
+def sensitivity(name: str, found: Mapping[str, Any], metric: str) -> str:
+    """What each layer costs in the scheme's integers, and `metric` on validation as the costliest go back to float, at their sizes; empty
+    when nothing was measured. `name` tells several such plots of a page apart; `found` is what `quant.sensitivity.mend` noted."""
+    layers, curve = found["layers"][:MOST_LAYERS], found["curve"]
+    if not layers or not curve:
+        return ""
+    back = set(found["given_back"])
+    named = [layer["layers"][0] + (f" and {len(layer['layers']) - 1} more" if len(layer["layers"]) > 1 else "") for layer in layers]
+
+    def draw(figure: Figure) -> None:
+        upper, lower = figure.subplots(2, 1, height_ratios=[0.5 + 0.26 * len(layers), 1.7])
+        colours = [ACCENT if back.issuperset(layer["layers"]) else MUTED for layer in layers]
+        drawn = upper.barh(range(len(layers)), [layer["kl"] for layer in layers], color=colours, height=0.62)
+        upper.bar_label(drawn, [f"{layer['kl']:.2g}" for layer in layers], padding=3, fontsize=8.5, color=INK)
+        rows(upper, named)
+        upper.margins(x=0.16)
+        upper.set_title("what one layer costs (KL, nats)")
+        counts, values = [point["given_back"] for point in curve], [shown(point["quality"], metric) for point in curve]
+        lower.plot(counts, values, color=ACCENT, marker="o", markersize=4)
+        for point, value in zip(curve, values, strict=True):
+            told = f"{point['size_bytes'] / 1e6:.1f} MB"
+            lower.annotate(told, (point["given_back"], value), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8.5)
+        lower.margins(x=0.12, y=0.3)
+        lower.set_xticks(counts)
+        lower.set_xlabel("layers back in float, the costliest first")
+        lower.set_title(f"validation {unit(metric)}")
+
+    told = (
+        "; ".join(f"{layer}: {one['kl']:.3g} nats" for layer, one in zip(named, layers, strict=True))
+        + ". "
+        + "; ".join(
+            f"{p['given_back']} back in float: {numeral(shown(p['quality'], metric), metric)}, {p['size_bytes'] / 1e6:.1f} MB"
+            for p in curve
+        )
+    )
+    return svg(name, "What each layer costs, and what giving it back to float gains", told, 2.7 + 0.26 * len(layers), draw)
 
 
 def rows(axes: Axes, names: Sequence[str]) -> None:

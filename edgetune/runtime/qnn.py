@@ -6,9 +6,12 @@ See onnxruntime's "QNN Execution Provider" and "EP Context Design".
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,22 @@ def _start(graph: Path, options: Any) -> Any:
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException
 
     try:
-        return onnxruntime.InferenceSession(str(graph), options)
+        with _stdout_to_stderr():
+            return onnxruntime.InferenceSession(str(graph), options)
     except (Fail, InvalidArgument, InvalidGraph, NotImplemented, RuntimeException) as error:
         raise StageError(f"QNN cannot load {graph.name}: {str(error).splitlines()[0]}") from None
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What Qualcomm's libraries print, which no stream of Python's sees, does not end up in the answer."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":
+            ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -300,7 +300,7 @@ def test_a_report_gives_the_same_bytes(classification: dict[str, Any]) -> None:
 def test_plots_can_be_read_aloud_and_share_no_ids(classification: dict[str, Any]) -> None:
     page = Page(html(classification))
     drawn = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(drawn) == 5
+    assert len(drawn) == 5 + len(classification["export"]), "and what layers cost, for each target"
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids)), "ids are not unique in the page"
     for attrs in drawn:
@@ -310,6 +310,18 @@ def test_plots_can_be_read_aloud_and_share_no_ids(classification: dict[str, Any]
         re.findall(r"url\(#([^)]*)\)", html(classification))
     )
     assert used and used <= set(ids), "a plot refers to what is not there"
+
+
+def test_what_layers_cost_is_drawn_where_it_was_measured(classification: dict[str, Any]) -> None:
+    page = html(classification)
+    drawn = page.count("What each layer costs, and what giving it back to float gains</title>")
+    assert drawn == len(classification["export"]), "one refused candidate of each target had layers given back"
+    assert "encoder.layer.5.output &lt;dense&gt;: 0.31 nats; encoder.layer.0.query and 2 more: 0.02 nats" in page
+    assert "1 back in float: 85.1 %, 24.8 MB; 2 back in float: 86.0 %, 26.1 MB" in page
+    for facts in classification["export"].values():
+        for candidate in facts["candidates"]:
+            candidate.pop("sensitivity", None)
+    assert "What each layer costs" not in html(classification)
 
 
 def test_nothing_is_drawn_before_training(classification: dict[str, Any]) -> None:
