@@ -30,6 +30,7 @@ MARKS = {  # a stage, and the path in the run directory that shows that it has b
     "candidates": ".work/candidates/*",
     "bundle": ".work/export-*/out/onnx",
 }
+SMALLER = {"teach": ".work/teach-*/out", "compress": ".work/compress-*/checkpoint", "benchmark": ".work/benchmark-*/out"}
 Begun = Callable[[Path], bool]
 
 
@@ -47,14 +48,14 @@ def whole(folder: Path) -> tuple[dict[str, Any], float]:
     return made, time.monotonic() - began
 
 
-def resume(recipe: Recipe, log: Path, real: bool = False) -> dict[str, Any]:
-    victim.finish(victim.start(victim.run, recipe, real, log=log), log)
+def resume(recipe: Recipe, log: Path, real: bool = False, until: str = "export") -> dict[str, Any]:
+    victim.finish(victim.start(victim.run, recipe, real, until, log=log), log)
     return victim.outcome(Path(recipe.output))
 
 
-def kill(recipe: Recipe, log: Path, begun: Begun, delay: float, real: bool = False) -> bool:
+def kill(recipe: Recipe, log: Path, begun: Begun, delay: float, real: bool = False, until: str = "export") -> bool:
     """Start a run and kill it `delay` seconds after `begun`; False when it was faster."""
-    process = victim.start(victim.run, recipe, real, log=log)
+    process = victim.start(victim.run, recipe, real, until, log=log)
     end = time.monotonic() + victim.PATIENCE
     while process.is_alive() and not begun(Path(recipe.output)) and time.monotonic() < end:
         time.sleep(STEP)
@@ -77,6 +78,24 @@ def test_killed_in_every_stage(folder: Path, whole: tuple[dict[str, Any], float]
     assert resume(recipe, log) == whole[0]
     notes = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]["adapt"]["notes"]
     assert any(note.startswith("resuming at step") for note in notes), "training began anew after a kill"
+    assert not list((run / ".work").glob("*-*")), "scratch of a finished stage is left"
+
+
+def test_killed_while_a_smaller_model_is_made_and_measured(folder: Path) -> None:
+    """teach, compress and benchmark: what is trained and shipped is as if nothing had happened, and the measurement is there."""
+    keys = {**KEYS, "compress__layers": 1, "compress__copies": 1, "compress__epochs": 2, "export__max_drop": 0.9}
+    log, draw, until = folder / "smaller.txt", random.Random(0), "benchmark"
+    expected = resume(tiny.recipe(folder, output=str(folder / "smaller-whole"), **keys), log)
+    recipe = tiny.recipe(folder, output=str(folder / "smaller"), **keys)
+    run = Path(recipe.output)
+    for stage, mark in SMALLER.items():
+        assert kill(recipe, log, marked(mark), draw.uniform(0, 0.05), until=until), f"{stage} was over before it could be killed"
+        stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
+        assert not [name for name in stages if name.partition(":")[0] == stage], f"{stage} was killed, and is called done"
+    assert resume(recipe, log, until=until) == expected
+    assert {name.partition(":")[0] for name in expected["stages"]} >= {"teach", "compress"}
+    stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
+    assert stages["benchmark"]["state"] == "done" and stages["benchmark"]["facts"]["bundles"]
     assert not list((run / ".work").glob("*-*")), "scratch of a finished stage is left"
 
 
