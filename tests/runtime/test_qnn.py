@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,10 +10,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetune.errors import GateError, MissingExtra
+from edgetune import pipeline
+from edgetune.errors import GateError, MissingExtra, RequestError
+from edgetune.profile import CPU
 from edgetune.runtime import qnn
+from edgetune.runtime.measure import in_turns
+from edgetune.runtime.verify import verify
 
 HERE = find_spec("onnxruntime_qnn") is not None
 simulated = pytest.mark.skipif(
@@ -64,3 +70,22 @@ def test_a_float_operator_that_htp_lacks_falls_back_and_the_floor_refuses(tmp_pa
     with pytest.raises(GateError, match="the target asks for 95%") as caught:
         qnn.compile(graph, tmp_path / "b.onnx", min_share=0.95)
     assert "on the CPU: n2 (Erf)" in caught.value.details
+
+
+@pytest.mark.slow
+@simulated
+def test_from_the_data_to_a_bundle_that_the_simulator_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = pipeline.run(tiny.recipe(tiny.problem(tmp_path), export__targets=["qualcomm-htp"], export__max_drop=0.3), "export")
+    assert "LIBNATIVE" not in capfd.readouterr().out, "what Qualcomm's libraries print is no answer"
+    bundle = run / "bundles" / "qualcomm-htp"
+    facts = json.loads((bundle / "edgetune.json").read_text("utf-8"))
+    assert facts["scheme"] == "u16u8-static" and facts["compiled"]["placement"]["share"] >= 0.9
+    assert {"compiled/model.onnx", "compiled/model_qnn.bin", "onnx/model_quantized.onnx"} <= facts["sha256"].keys()
+    assert {(item["dtype"], tuple(item["shape"])) for item in facts["inputs"]} == {("int32", (1, facts["max_length"]))}
+    golden = verify(bundle)["golden"]
+    assert (golden["provider"], golden["native"], golden["rows"]) == (qnn.PROVIDER, False, 32)
+    assert golden["placement"]["share"] == facts["compiled"]["placement"]["share"]
+    assert verify(bundle, provider=CPU)["golden"]["native"] is True, "any onnxruntime runs the graph that is not compiled"
+    with pytest.raises(RequestError, match="cannot be measured") as caught:
+        in_turns([bundle], rounds=1)
+    assert "simulator" in caught.value.details[-1]
