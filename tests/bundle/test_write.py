@@ -1,6 +1,7 @@
 """A bundle has the layout that other tools load, says what it is, and gives nothing away."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from edgetune.bundle.write import write
 from edgetune.errors import GateError, ModelError, StageError
 from edgetune.runtime import worker
 from edgetune.runtime.verify import verify
+from edgetune.target import load
 
 
 def test_the_layout(classifier, generator):
@@ -196,3 +198,29 @@ def test_the_licence_is_the_one_the_base_model_states(tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: mit\ntags: [x]\n---\n# Model\n")
     assert Card("a/b", tmp_path).licence == "mit"
     assert Card("a/b", tmp_path, "apache-2.0").licence == "apache-2.0"
+
+
+def test_what_a_provider_compiles_ships_beside_the_graph(encoder_model, specs, tmp_path, monkeypatch):
+    placed = {"provider": worker.CPU, "nodes": 4, "taken": 3, "share": 0.75, "pieces": 1, "left": {"Erf": 1}, "fell_back": [("n3", "Erf")]}
+
+    def compile(graph, out, *, min_share, options):
+        assert (min_share, options) == (load("x86_64").runtime.min_share, {})
+        shutil.copyfile(graph, out)
+        return {"placement": placed, "binary_bytes": 7}
+
+    monkeypatch.setattr(writing, "COMPILERS", {worker.CPU: "some:function"})
+    monkeypatch.setattr(writing, "resolve", lambda name: compile)
+    facts = write(specs[0](*encoder_model), tmp_path / "bundle")
+    assert facts["compiled"] == {"model": "compiled/model.onnx", "placement": placed, "binary_bytes": 7}
+    assert "compiled/model.onnx" in facts["sha256"]
+    assert "3 of its 4 nodes run on the accelerator" in " ".join((tmp_path / "bundle" / "README.md").read_text("utf-8").split())
+    assert verify(tmp_path / "bundle")["passed"]
+
+
+def test_what_is_not_compiled_ahead_of_time_says_so(encoder_model, specs, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(writing, "available", lambda provider: False)
+    caplog.set_level("WARNING", "edgetune")
+    facts = write(specs[0](*encoder_model, target=load("qualcomm-htp")), tmp_path / "bundle")
+    assert facts["compiled"] is None and not (tmp_path / "bundle" / "compiled").exists()
+    assert "not compiled ahead of time" in (tmp_path / "bundle" / "README.md").read_text("utf-8")
+    assert any("is not compiled ahead of time" in text and "pip install onnxruntime-qnn" in text for text in caplog.messages)
