@@ -96,7 +96,6 @@ def _start(graph: Path, options: Any) -> Any:
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """What Qualcomm's libraries print, which no stream of Python's sees, does not end up in the answer."""
-    sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
