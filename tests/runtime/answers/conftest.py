@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from edgetune.bundle import golden
 from edgetune.runtime import copy_programs
-from edgetune.runtime.worker import CPU, KEYS, SCHEMA, Bundle
+from edgetune.runtime.worker import CPU, KEYS, SCHEMA, Bundle, architecture
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -25,7 +25,8 @@ FACTS = {
     **dict.fromkeys(KEYS),
     **{"schema": SCHEMA, "model": "onnx/model.onnx", "target": "x86_64", "scheme": "fp32", "provider": CPU, "provider_options": {}},
     **{"session": {"threads": 1, "spinning": False, "optimization": "all", "arena": True, "prepacking": True}, "min_share": 0.0},
-    **{"onnxruntime_min": "1.20", "max_length": 48, "truncation_side": "right", "pad_id": 0, "tolerance": 1e-4, "lengths": [9, 20]},
+    **{"onnxruntime_min": "1.20", "max_length": 48, "truncation_side": "right", "pad_id": 0, "lengths": [9, 20]},
+    "golden": {"architecture": architecture(), "provider": CPU, "tolerance": 1e-4, "elsewhere": 1e-4, "changed": 0.05},
     **{"outputs": [], "metrics": {}, "sha256": {}},
 }
 
