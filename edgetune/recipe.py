@@ -44,7 +44,7 @@ class DataKeys(Section):
     source: str = Field("", description="column (of parallel files: the suffix) with the text to translate or sum up")
     target: str = Field("", description="column (of parallel files: the suffix) with its translation or summary")
     group: str = Field(
-        "", description="column whose equal values stay in one split; found when it is called group, or title beside answers"
+        "", description="column whose equal values stay in one split; found when it is called group, and with questions: title, context"
     )
     out_of_scope: str = Field(
         "",

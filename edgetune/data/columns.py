@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from edgetune import progress
@@ -17,6 +18,7 @@ from edgetune.recipe import Recipe
 from edgetune.tasks import Task
 
 GROUP = "group"
+LONGEST_GROUP = 80  # characters of a group's name
 FEWEST_GROUPS = 10  # a column that is called "group" groups only when a tenth of its values is one at least
 ANSWERED = ("label", "intent", "labels", "tags", "score", "answers", "target", "completion")
 WORDS = {"labels": "set of labels", "tags": "tagging", "answers": "answer"}  # one of them; the others are words already
@@ -134,13 +136,14 @@ def _match(task: Task, recipe: Recipe, header: Sequence[str], way: Sequence[str]
 
 
 def _group(recipe: Recipe, names: Mapping[str, str], tables: Sequence[Table]) -> str:
-    """The column whose rows stay in one split: the one named, else "group", else the title of a question's article."""
+    """The column whose rows stay in one split: the one named, else "group", else the title of a question's article, else its context."""
     free = [name for name in tables[0].columns if name not in names.values()]
     if wanted := recipe.data.group:
         if wanted not in tables[0].columns:
             raise DataError(f'{tables[0].file} has no column "{wanted}"{did_you_mean(wanted, tables[0].columns)}', mend="check data.group")
         return wanted
     found = next((name for name in (GROUP, *(("title",) if "answers" in names else ())) if name in free), "")
+    found = found or (names["context"] if "answers" in names else "")
     if not found or not all(found in table.columns for table in tables):
         return ""
     count = len({str(row.get(found)) for table in tables for _, row in table.rows})
@@ -170,7 +173,7 @@ def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad
         if missing:
             bad.append(Bad(table.file, number, " and ".join(missing)))
         else:
-            group = str(source.get(columns.group) or "").strip()
+            group = _short(str(source.get(columns.group) or "").strip())
             kept.append({**row, "row": number, "file": table.file, **({GROUP: group} if group else {})})
     if trimmed:
         progress.note(f"{table.file}: {trimmed:,} label{'s' if trimmed > 1 else ''} had blanks around, which were cut off")
@@ -178,6 +181,11 @@ def rows(table: Table, columns: Columns) -> tuple[list[dict[str, Any]], list[Bad
         progress.note(f"{table.file}: {len(empty):,} row{'s' if len(empty) > 1 else ''} without any label ({lines(len(empty), empty)})")
     kept, broken, mended = _joined(table.file, kept, columns)
     return kept, bad + broken, mended
+
+
+def _short(group: str) -> str:
+    """A group as it is, or its digest where it is a whole text."""
+    return group if len(group) <= LONGEST_GROUP else blake2b(group.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def _joined(file: str, rows: list[dict[str, Any]], columns: Columns) -> tuple[list[dict[str, Any]], list[Bad], list[Bad]]:

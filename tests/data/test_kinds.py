@@ -258,6 +258,16 @@ def test_squad(folder: Folder, loaded: Any) -> None:
     assert totals == [24, 12]
 
 
+def test_questions_on_one_context_stay_in_one_split(folder: Folder, loaded: Any) -> None:
+    rows = [{"question": f"q {i}?", "context": f"context {i // 4} " * 20, "answers": []} for i in range(160)]
+    path = folder(**{"train.jsonl": jsonl(rows)}) / "train.jsonl"
+    found, notes = loaded(path, "probe-answers")
+    contexts = {split: {row["context"] for row in part} for split, part in found.splits.items()}
+    assert sum(map(len, contexts.values())) == len(set().union(*contexts.values())) == 40
+    assert {len(row["group"]) for row in found.splits["train"]} == {16}
+    assert 'rows with the same "context" stay in one split (40 of them' in notes
+
+
 @pytest.mark.parametrize("start", [3, -1, 999, None])
 def test_a_misplaced_answer_is_mended_and_said(folder: Folder, loaded: Any, start: int | None) -> None:
     content = squad_file(answers=[{"text": "R0", "answer_start": start}])
