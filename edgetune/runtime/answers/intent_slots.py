@@ -6,24 +6,26 @@ from typing import Any, Mapping  # noqa: UP035
 
 import numpy as np
 
-from .entities import read, shown, tagged
+from .entities import entities, one_line
 from .text_classification import chosen
+from .token_classification import read
 
 __all__ = ["decode", "line", "read"]
 
 
-def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """`intent` (None: too unsure), `confidence`, `scores` of the three best intents; `slots` as entities; `cut`."""
+def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Any) -> dict[str, Any]:
+    """`intent` (None: too unsure), `confidence`, `scores` of the three best intents; `slots` (see entities.py); `cut`."""
+    text, offsets, cut = kept
     intents = outputs["intent_logits"].shape[-1]
     labels = bundle.facts["labels"]
     found = chosen(bundle, outputs["intent_logits"][0], labels[:intents])
     return {
         "intent": found.pop("label"),
         **found,
-        "slots": tagged(outputs["slot_logits"][0], labels[intents:], kept),
-        "cut": kept["cut"],
+        "slots": entities(text, offsets, outputs["slot_logits"][0], labels[intents:]),
+        "cut": cut,
     }
 
 
 def line(found: Mapping[str, Any]) -> str:
-    return f"{found['intent'] or '(no intent)'}\t{found['confidence']:.3f}\t{shown(found['slots']) if found['slots'] else '(no slots)'}"
+    return f"{found['intent'] or '(no intent)'}\t{found['confidence']:.3f}\t{one_line(found['slots']) if found['slots'] else '(no slots)'}"

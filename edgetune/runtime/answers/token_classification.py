@@ -1,4 +1,4 @@
-"""The entities in a text: what they are and where they stand."""
+"""Entities in a text."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from typing import Any, Mapping  # noqa: UP035
 
 import numpy as np
 
-from .entities import read, shown, tagged
-
-__all__ = ["decode", "line", "read"]
+from .entities import entities, one_line
 
 
-def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """`entities`, each with `label`, `text`, `start`, `end` and `score`, in the order of the text; `cut`."""
-    return {"entities": tagged(outputs["logits"][0], bundle.facts["labels"], kept), "cut": kept["cut"]}
+def read(bundle: Any, item: Mapping[str, str]) -> tuple[list[dict[str, list[int]]], Any]:
+    row, found = bundle.tokenized(item)
+    return [row], (item["text"], found.offsets, bool(found.overflowing))
+
+
+def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Any) -> dict[str, Any]:
+    """`entities` (see entities.py), `cut`."""
+    text, offsets, cut = kept
+    return {"entities": entities(text, offsets, outputs["logits"][0], bundle.facts["labels"]), "cut": cut}
 
 
 def line(found: Mapping[str, Any]) -> str:
-    return shown(found["entities"])
+    return one_line(found["entities"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertForTokenClassification, BertModel, pipeline
 
-from edgetune.runtime.answers.entities import first_tokens, tagged, words
+from edgetune.runtime.answers.entities import deciding, entities
 from edgetune.runtime.process import run
 
 TAGS = ["O", "B-place", "I-place", "B-person", "I-person"]
@@ -31,7 +31,7 @@ def test_they_are_those_of_the_pipeline(made):
         assert [(f["label"], f["start"], f["end"]) for f in answer["entities"]] == [
             (f["entity_group"], f["start"], f["end"]) for f in expected
         ]
-        assert [f["score"] for f in answer["entities"]] == pytest.approx([float(f["score"]) for f in expected], abs=1e-5)
+        assert [f["confidence"] for f in answer["entities"]] == pytest.approx([float(f["score"]) for f in expected], abs=1e-5)
         assert [f["text"] for f in answer["entities"]] == [text[f["start"] : f["end"]] for f in expected]
         several += sum(" " in f["text"] for f in answer["entities"])
     assert several > 0, "no entity of more than a word: the test would prove nothing"
@@ -67,31 +67,19 @@ def test_tags_are_read_as_seqeval_reads_them(tags, expected):
     names = ["O", "B-a", "I-a", "B-b", "I-b"]
     told = tags.split()
     text = "one two three four"
-    kept = {"text": text, "words": words(text), "tokens": [0, 1, 2, 3]}
+    places = [(0, 3), (4, 7), (8, 13), (14, 18)]
     logits = np.eye(5, dtype=np.float32)[[names.index(tag) for tag in told]]
-    starts, ends = ([place[i] for place in kept["words"]] for i in (0, 1))
-    found = [(f["label"], starts.index(f["start"]), ends.index(f["end"]) + 1) for f in tagged(logits, names, kept)]
+    starts, ends = ([place[i] for place in places] for i in (0, 1))
+    found = [(f["label"], starts.index(f["start"]), ends.index(f["end"]) + 1) for f in entities(text, places, logits, names)]
     assert found == expected == [(kind, start, end + 1) for kind, start, end in get_entities(told)]
 
 
-def test_the_first_token_of_a_word_decides_and_a_word_without_one_is_outside():
-    assert words("don't re-do it, 東京で") == [
-        (0, 3),
-        (3, 4),
-        (4, 5),
-        (6, 8),
-        (8, 9),
-        (9, 11),
-        (12, 14),
-        (14, 15),
-        (16, 17),
-        (17, 18),
-        (18, 19),
-    ]
-    offsets = [(0, 0), (0, 2), (2, 4), (5, 9), (10, 10), (0, 0)]
-    assert first_tokens(offsets, [(0, 4), (5, 7), (7, 9), (10, 12)]) == [1, 3, 3, -1]
-    kept = {"text": "ab cd", "words": [(0, 2), (3, 5)], "tokens": [-1, 0]}
-    assert [f["text"] for f in tagged(np.array([[0, 9.0]]), ["O", "B-x"], kept)] == ["cd"]
+def test_the_first_token_of_a_word_decides():
+    text = "don't re-do it, 東京で"
+    places = [(0, 3), (3, 4), (4, 5), (6, 8), (8, 9), (9, 11), (12, 14), (14, 15), (16, 17), (17, 18), (18, 19)]
+    assert deciding(text, places) == [(start, end, i) for i, (start, end) in enumerate(places)]
+    pieces = [(0, 0), (0, 2), (2, 4), (4, 5), (6, 9), (9, 10), (10, 11), (12, 14), (0, 0)]  # of some other tokenizer; nothing after "it"
+    assert deciding(text, pieces) == [(0, 3, 1), (3, 4, 2), (4, 5, 3), (6, 9, 4), (9, 11, 5), (12, 14, 7)]
 
 
 class TwoHeads(torch.nn.Module):
@@ -122,8 +110,8 @@ def test_an_intent_and_its_slots(made):
         assert answer["intent"] == (intents[int(chances.argmax())] if chances.max() >= 0.5 else None)
         assert answer["confidence"] == pytest.approx(float(chances.max()), abs=1e-5)
         offsets = one.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-        kept = {"text": text, "words": words(text), "tokens": first_tokens(offsets, words(text))}
-        assert [f["start"] for f in answer["slots"]] == [f["start"] for f in tagged(found["slot_logits"][0].numpy(), TAGS, kept)]
+        slots = entities(text, offsets, found["slot_logits"][0].numpy(), TAGS)
+        assert [(f["start"], f["end"], f["label"]) for f in answer["slots"]] == [(f["start"], f["end"], f["label"]) for f in slots]
         assert one.bundle.line(answer).split("\t")[0] == (answer["intent"] or "(no intent)")
     assert one.golden[0].keys() >= {"intent_logits", "slot_logits"}
     assert isinstance(one.golden[0]["slot_logits"][0][1], list) and isinstance(one.golden[0]["intent_logits"][0], float)
