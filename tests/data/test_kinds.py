@@ -544,6 +544,13 @@ def test_a_group_stays_in_one_split(folder: Folder, loaded: Any, refused: Any) -
     assert 'no column "auhtor" (did you mean "author"?)' in refused(path, **{"data.group": "auhtor"})
 
 
+def test_a_label_of_one_group_stays_in_train(folder: Folder, loaded: Any) -> None:
+    rows = "".join(f"t {i},{'rare' if i // 5 == 3 and i % 5 < 2 else 'ab'[i % 2]},g{i // 5}\n" for i in range(100))
+    path = folder(**{"train.csv": "text,label,group\n" + rows}) / "train.csv"
+    for seed in range(16):
+        assert loaded(path, seed=seed)[0].facts["label_counts"]["train"]["rare"] == 2
+
+
 def test_a_group_that_is_too_large_stays_and_rows_without_one_stand_alone(folder: Folder, loaded: Any) -> None:
     large = "".join(f"l {i},{'ab'[i % 2]},main\n" for i in range(100))
     alone = "".join(f"a {i},{'ab'[i % 2]},\n" for i in range(100))
