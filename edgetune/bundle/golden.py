@@ -9,6 +9,7 @@ blanks, very short and very long texts, numbers, capitals, typos.
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ COMPLETION = 8  # greedy tokens kept
 COMPLETE_EVERY = 6  # rows of which one has a completion: enough to prove the cache, quick on a small device
 DECIMALS = 6
 QUESTION = 40  # characters
+WORD = re.compile(r"\S+")
 LONGEST = 512  # tokens of the longest text, when the model takes more
 
 SUBJECTS = ("the kitchen light", "my account", "the train to the coast", "a large file", "the weather", "our last order", "the garden gate")
@@ -86,14 +88,23 @@ def synthetic(tokenizer: Any, count: int = 128, seed: int = 0, max_length: int =
     return list(texts)[:count]
 
 
-def items(texts: Sequence[str], asks: Sequence[str]) -> list[dict[str, str]]:
+def items(texts: Sequence[str], asks: Sequence[str], markers: Sequence[str] = ()) -> list[dict[str, str]]:
     """An item for each text: with more than one field asked, the last one is the text and the others are those before it, in turn.
 
-    A question is the start of one: it is never longer than what a model reads.
+    A question is the start of one: it is never longer than what a model reads. With the four `markers` of a task a text's first two words are
+    its entities.
     """
+    texts = [_marked(text, markers) for text in texts] if markers else texts
     *before, last = asks
     made = [{name: texts[i - len(before) + k] for k, name in enumerate(before)} | {last: text} for i, text in enumerate(texts)]
     return [{name: text[:QUESTION] if name == "question" else text for name, text in item.items()} for item in made]
+
+
+def _marked(text: str, markers: Sequence[str]) -> str:
+    words = [match.span() for match in WORD.finditer(text)][:2]
+    (a, b), (c, d) = words if len(words) == 2 else (words[0], (len(text), len(text)))
+    first, second = text[a:b], text[c:d] or text[a:b]
+    return f"{text[:a]}{markers[0]}{first}{markers[1]}{text[b:c]}{markers[2]}{second}{markers[3]}{text[d:]}"
 
 
 def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> Iterator[dict[str, Any]]:

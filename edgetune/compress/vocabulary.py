@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ class Selection:
         return {old: new for new, old in enumerate(sorted(kept, key=lambda i: (i not in inner, i)))}
 
 
-def prune(source: Path, texts: Iterable[str], size: int, out: Path) -> dict[str, Any]:
+def prune(source: Path, texts: Iterable[str], size: int, out: Path, load: Callable[[Path], Any] | None = None) -> dict[str, Any]:
     """Write the model and tokenizer of `source` into `out` with at most `size` entries; 0: as few as can be.
 
     `source`: a Hugging Face directory with tokenizer.json (WordPiece, BPE or Unigram) and safetensors of a transformers model. `texts`: what the
     model will read and write, rendered as it reads it. Kept are the special tokens, the entries that `texts` use, those that spell every
     other word (characters, bytes), then the frequent ones; nobody's corpus is asked what is frequent, see `edgetune.compress.pieces`.
+    `load` reads a model that is not of transformers.
     On a text whose entries were all kept, the new model gives the same tokens, renumbered, and the same logits.
 
     Returns JSON facts: entries, entries_before, from_special, from_texts, from_spelling, from_frequency, texts, texts_changed (share that
@@ -60,7 +61,8 @@ def prune(source: Path, texts: Iterable[str], size: int, out: Path) -> dict[str,
     old = _tokenizer(definition)
     chosen = select(source, definition, texts, size)
     ids = chosen.ids(old)
-    model = _load(source)
+    load = load or _load
+    model = load(source)
     before, parameters = list(_logits(model, [old.encode(text).ids for text in texts[:CHECKED]])), model.num_parameters()
     renumber.weights(model, ids)
     model.save_pretrained(out, safe_serialization=True)
@@ -78,7 +80,7 @@ def prune(source: Path, texts: Iterable[str], size: int, out: Path) -> dict[str,
         "parameters": model.num_parameters(),
         "parameters_before": parameters,
     }
-    after = list(_logits(_load(out), [new.encode(text).ids for text in texts[:CHECKED]]))
+    after = list(_logits(load(out), [new.encode(text).ids for text in texts[:CHECKED]]))
     facts["max_logit_difference"] = _difference(before, after, ids)
     _keep_promise(facts, old, new, ids)
     return facts

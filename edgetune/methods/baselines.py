@@ -53,4 +53,7 @@ def _features(model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad_id:
     return found
 
 
-BASELINES: dict[str, Callable[..., Scores]] = {"text-classification": logistic_regression}  # by task
+BASELINES: dict[str, Callable[..., Scores]] = {  # by task
+    "text-classification": logistic_regression,
+    "relation-extraction": logistic_regression,
+}

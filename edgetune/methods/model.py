@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AddedToken, AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from edgetune import source, tasks
 from edgetune.errors import ModelError
@@ -35,9 +35,12 @@ class Merge:
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer; it must be a fast one, since that is what runs in an app. Raises ModelError."""
+    """The base model's tokenizer, with the task's markers; it must be a fast one, since that is what runs in an app. Raises ModelError."""
     where = source.resolve(recipe.model, recipe.trust_remote_code)
-    return tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
+    tokenizer = tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
+    if markers := tasks.get(recipe.task).markers:
+        tokenizer.add_tokens([AddedToken(marker, normalized=False, special=True) for marker in markers], special_tokens=True)
+    return tokenizer
 
 
 def tokenizer_in(folder: Path, gguf: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
@@ -113,7 +116,14 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTra
         config.pad_token_id = getattr(config, "eos_token_id", None)
     if where.gguf:
         return _load_gguf(where, recipe, config)
-    return from_folder(recipe, where.folder, config=config)
+    if not task.markers:
+        return from_folder(recipe, where.folder, config=config)
+    tokenizer = load_tokenizer(recipe)
+    config.marker_token_id = tokenizer.convert_tokens_to_ids(list(task.markers))
+    model = from_folder(recipe, where.folder, config=config)
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+    return model
 
 
 def _load_gguf(where: source.Source, recipe: Recipe, config: Any) -> PreTrainedModel:

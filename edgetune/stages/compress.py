@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact 
     source, facts = merged.path, {"size": size.name} | {name: merged.facts[name] for name in ("labels", "max_length", "inputs")}
     if size.vocabulary:
         place = out if not size.learns else out.parent / "vocabulary"
-        facts["vocabulary"] = _prune(dataset, merged.path, size, place)
+        facts["vocabulary"] = _prune(recipe, dataset, merged.path, size, place)
         source = place
     if size.learns:
         assert taught is not None
@@ -69,15 +70,16 @@ def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact 
     return facts
 
 
-def _prune(dataset: Dataset, source: Path, size: Size, place: Path) -> dict[str, Any]:
+def _prune(recipe: Recipe, dataset: Dataset, source: Path, size: Size, place: Path) -> dict[str, Any]:
     texts = [question(row) for row in data.rows(dataset.path, "train")]
     place.mkdir(exist_ok=True)
+    load = partial(load_merged, task=recipe.task)
     try:
-        found = vocabulary.prune(source, texts, size.vocabulary, place)
+        found = vocabulary.prune(source, texts, size.vocabulary, place, load)
     except RecipeError:
         if not size.at_least_spelling:
             raise
-        found = vocabulary.prune(source, texts, 0, place)
+        found = vocabulary.prune(source, texts, 0, place, load)
     progress.note(f"vocabulary: {found['entries']:,} of {found['entries_before']:,} entries stay")
     return found
 

@@ -186,11 +186,11 @@ def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, A
 
 
 def _golden_items(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:
-    asks = tasks.get(recipe.task).asks
+    task = tasks.get(recipe.task)
     if recipe.export.golden == "synthetic":
-        return golden.items(golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed), asks)
+        return golden.items(golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed), task.asks, task.markers)
     progress.note("golden vectors: rows of your validation data ship in the bundle, as asked (export.golden)")
-    return [columns.item(row, asks) for row in data.rows(dataset.path, "validation")[:128]]
+    return [columns.item(row, task.asks) for row in data.rows(dataset.path, "validation")[:128]]
 
 
 def _card(recipe: Recipe, dataset: Dataset, merged: Merged, facts: Mapping[str, Any]) -> write.Card:

@@ -51,6 +51,7 @@ class Task:
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"logits": (BATCH,)})  # output -> its symbolic dimensions
     tie: str = "log_loss"  # the metric, lower is better, that decides between equal ones
     pipeline_tag: str = ""  # what Hugging Face calls it, when that is another name
+    markers: tuple[str, ...] = ()  # tokens of its texts that the tokenizer gets as special ones
 
     @property
     def module(self) -> ModuleType:
@@ -126,6 +127,21 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             example='{"text": "turn on the kitchen light", "label": "lights_on"}',
+        ),
+        Task(
+            name="relation-extraction",
+            title="the relation between two marked entities",
+            family="encoder",
+            auto_class="edgetune.tasks.entity_classifier:EntityClassifier",
+            columns={
+                "text": ("text", "sentence"),
+                "label": ("label", "relation", "class"),
+            },
+            metric="macro_f1",
+            higher_is_better=True,
+            example='{"text": "the <e1>lid</e1> of a <e2>jar</e2>", "label": "Component-Whole(e1,e2)"}',
+            pipeline_tag="text-classification",
+            markers=("<e1>", "</e1>", "<e2>", "</e2>"),
         ),
         Task(
             name="text-generation",
