@@ -60,7 +60,7 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
         model(attention_mask=torch.from_numpy(mask), **{name: torch.from_numpy(value) for name, value in feeds.items()})
 
     read = _reader(task, tokenizer, asked.max_length)
-    items = [item for item in asked.texts if all(0 < len(row["input_ids"]) <= asked.max_length for row in read(item))]
+    items = [item for item in asked.texts if (made := read(item)) and all(0 < len(row["input_ids"]) <= asked.max_length for row in made)]
     real = [row for item in items for row in read(item)] or [filled(length) for length in asked.lengths]
     forward([real[0]])
     cold_start_ms = timing.since_start_ms()
@@ -108,10 +108,26 @@ def _reader(task: Task, tokenizer: Any, max_length: int) -> Callable[[Item], lis
         fields = [item] if isinstance(item, str) else [item[name] for name in task.asks]
         if task.family == "decoder":
             return [{"input_ids": tokenizer(prefix + fields[0].strip() + suffix, add_special_tokens=False)["input_ids"]}]
+        if "question" in task.asks:
+            return _windows(tokenizer, fields[0], fields[1], max_length)
         found = tokenizer(*fields, truncation=True, max_length=max_length)
         return [{name: found[name] for name in ("input_ids", "token_type_ids") if name in found}]
 
     return read
+
+
+def _windows(tokenizer: Any, question: str, context: str, max_length: int) -> list[Row]:
+    """The rows of a question on a context; none where the question leaves no room for it."""
+    from edgetune.runtime.answers.question_answering import STRIDE
+
+    room = max_length - len(tokenizer(question, context, truncation=False, verbose=False)["input_ids"])
+    room += len(tokenizer(context, add_special_tokens=False, verbose=False)["input_ids"])
+    if room < 1:
+        return []
+    cut = {"truncation": "only_second", "stride": min(STRIDE, room // 2), "return_overflowing_tokens": True}
+    found = tokenizer(question, context, max_length=max_length, **cut)
+    names = [name for name in ("input_ids", "token_type_ids") if name in found]
+    return [dict(zip(names, row, strict=True)) for row in zip(*(found[name] for name in names), strict=True)]
 
 
 def _spoken(task: Task, tokenizer: Any, ids: list[int]) -> Item:

@@ -71,6 +71,17 @@ def test_windows_and_spans_are_those_of_transformers(reader, times):
     assert answer["score"] == pytest.approx(float(1 / top.sum()), abs=1e-4)
 
 
+def test_pytorch_reads_the_same_windows(reader):
+    from edgetune.runtime.pytorch import _windows
+
+    one = reader()
+    for times in (1, 3, 6):
+        assert (
+            _windows(one.tokenizer, QUESTION, CONTEXT * times, 96) == one.bundle.read({"question": QUESTION, "context": CONTEXT * times})[0]
+        )
+    assert _windows(one.tokenizer, "why " * 200, CONTEXT, 96) == []
+
+
 def test_one_window_answers_as_the_former_pipeline(reader):
     """transformers 4's QuestionAnsweringPipeline: the product of both softmaxes over the context and [CLS], which is then left out."""
     one = reader()
