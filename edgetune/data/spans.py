@@ -1,19 +1,18 @@
 """Spans of characters -> tags of words, and back.
 
-Words are what \\w+ or a single other character matches: the same for every tokenizer. Nothing is guessed: a span that leaves the text,
+Words are what `edgetune.tasks.entities.WORD` matches: the same for every tokenizer. Nothing is guessed: a span that leaves the text,
 cuts a word or overlaps another is a problem of its row. Only blanks at the ends of a span are cut off, which is said.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgetune.data import tags
+from edgetune.tasks.entities import WORD
 
 Span = tuple[int, int, str]
-WORD = re.compile(r"\w+|[^\w\s]")
 _LABELS = ("label", "type", "entity", "tag", "entity_group", "entity_type", "slot")
 
 

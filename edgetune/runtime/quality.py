@@ -58,7 +58,7 @@ def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] 
 
     `value` is a difference (fractions), or the relative rise of a perplexity. None when the rows used are not the same.
     """
-    quality = getattr(task.module, "quality", None)
+    quality = getattr(task.module, "quality", _share if task.higher_is_better else None)
     if len(scores.value) != len(reference.value) or (quality is None and not np.array_equal(scores.weight, reference.weight)):
         return None
     rows = np.flatnonzero(scores.weight + reference.weight)
@@ -68,8 +68,7 @@ def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] 
     def metric(index: np.ndarray) -> float:
         if quality is not None:
             return float(quality(scores.take(index)) - quality(reference.take(index)))
-        mean = gained[index].sum() / scores.weight[index].sum()
-        return float(mean if task.higher_is_better else np.expm1(mean))
+        return float(np.expm1(gained[index].sum() / scores.weight[index].sum()))
 
     drawn = [metric(index) for index in np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))]
     found: dict[str, Any] = {
@@ -79,6 +78,10 @@ def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] 
     if scores.logits is not None and scores.lines is None:
         found["flips"] = {"right_to_wrong": int((gained < 0).sum()), "wrong_to_right": int((gained > 0).sum())}
     return found
+
+
+def _share(scores: Scores) -> float:
+    return float(scores.value.sum() / scores.weight.sum())
 
 
 def _bundle(one: Contestant, threads: int | None, provider: str | None) -> Forward:
@@ -113,10 +116,10 @@ def _interval(scores: Scores, task: Task, labels: Sequence[str]) -> list[float] 
     """95 % interval of the task's metric: Wilson's for a share of right answers, else the percentile bootstrap over rows."""
     from scipy.stats import binomtest, bootstrap
 
-    quality = getattr(task.module, "quality", None)
+    quality = getattr(task.module, "quality", _share if task.higher_is_better else None)
     counted = np.flatnonzero(scores.weight)
     value, weight = scores.value[counted], scores.weight[counted]
-    if quality is None and np.isin(value, (0, 1)).all() and (weight == 1).all():
+    if quality is _share and np.isin(value, (0, 1)).all() and (weight == 1).all():
         found = binomtest(int(value.sum()), len(value)).proportion_ci(method="wilson")
         return [float(found.low), float(found.high)]
     if len(counted) < 2:

@@ -120,6 +120,10 @@ def _encode(
     encoded: Encoded = task.module.encode(rows, tokenizer, max_length=longest, labels=labels)
     if encoded.cut:
         progress.warn(f"{split}: {encoded.cut} of {len(rows)} texts are longer than {longest} tokens and were cut (adapt.max_length)")
+    if encoded.lost:
+        progress.warn(
+            f"{split}: {encoded.lost} words with a tag have no token (cut off, or dropped by the tokenizer): they count as outside"
+        )
     if encoded.left_out:
         first = ", ".join(f"row {rows[i]['row']}: {reason}" for i, reason in encoded.left_out[:3])
         progress.warn(
@@ -200,7 +204,7 @@ def _set_dropout(model: torch.nn.Module, probability: float) -> None:
 def _tell_memory(recipe: Recipe, settings: loop.Settings, dataset: Dataset, device: Device, labels: Sequence[str]) -> None:
     where = source.resolve(recipe.model, recipe.trust_remote_code)
     config = AutoConfig.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
-    config.num_labels = max(2, len(labels))
+    config.id2label = dict(enumerate(labels or ("0", "1")))
     with torch.device("meta"):
         meta = auto_class(recipe.task).from_config(config, trust_remote_code=recipe.trust_remote_code)
     characters = sum(column["p95"] for column in dataset.facts["characters"]["train"].values())

@@ -68,11 +68,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as token ids. `cut`: rows that lost tokens; `left_out`: (row index, reason) of rows that cannot be used."""
+    """Rows as token ids. `cut`: rows that lost tokens; `left_out`: (row index, reason) of rows that cannot be used; `lost`: words with a tag
+    that no token is left of."""
 
     examples: list[dict[str, Any]]
     cut: int = 0
     left_out: list[tuple[int, str]] = field(default_factory=list)
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,20 @@ TASKS: dict[str, Task] = {
             example='{"text": "the <e1>lid</e1> of a <e2>jar</e2>", "label": "Component-Whole(e1,e2)"}',
             pipeline_tag="text-classification",
             markers=("<e1>", "</e1>", "<e2>", "</e2>"),
+        ),
+        Task(
+            name="token-classification",
+            title="entities in a text",
+            family="encoder",
+            auto_class="AutoModelForTokenClassification",
+            columns={
+                "text": ("text", "sentence", "utterance", "query"),
+                "tags": ("tags", "ner_tags", "slots", "slot_tags", "bio", "iob", "labels"),
+            },
+            metric="f1",
+            higher_is_better=True,
+            example='{"text": "play Moon River", "tokens": ["play", "Moon", "River"], "tags": ["O", "B-track", "I-track"]}',
+            outputs={"logits": (BATCH, SEQUENCE)},
         ),
         Task(
             name="text-generation",

@@ -1,0 +1,249 @@
+"""Every task through the whole pipeline, on a slice of real data and with a tiny random model: no step may know a task by its name only.
+
+    prepare -> adapt -> merge -> export (integers, behind the gate) -> verify -> predict -> benchmark
+
+A case names its task and where its slice comes from, and how PyTorch answers an item; a new task adds its case to `CASES`, and nothing else.
+The data is found in $EDGETUNE_DATA; the model learns next to nothing, so what is compared is that every stage says the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conformance import models
+
+from edgetune import pipeline, tasks
+from edgetune.data import columns
+from edgetune.recipe import load
+from edgetune.runtime import load as open_bundle
+from edgetune.runtime.measure import Shape
+from edgetune.runtime.verify import verify
+from edgetune.stages.benchmark import benchmark
+from edgetune.tasks import TASKS
+
+TARGET = "x86_64-vnni"
+ITEMS = 8  # that PyTorch answers too
+
+Write = Callable[[Path, Path], Iterable[str]]  # (folder of the data sets, folder for the slice) -> the texts in it
+Truth = Callable[[Path, Any, Mapping[str, Any]], Any]  # (merged folder, item, edgetune.json) -> what the bundle must answer
+
+
+@dataclass(frozen=True)
+class Case:
+    task: str
+    write: Write
+    truth: Truth
+    model: Callable[[Path, Iterable[str]], Path] = models.encoder
+    keys: Mapping[str, Any] = field(default_factory=dict)  # of the recipe
+
+
+def save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+
+
+# The slices.
+
+
+def banking77(source: Path, out: Path) -> Iterable[str]:
+    """24 rows each of six labels; the rest is the pipeline's to cut."""
+    import csv
+
+    with (source / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{"text": row["text"], "label": row["category"]} for row in csv.DictReader(file)]
+    labels = sorted({row["label"] for row in rows})[:6]
+    kept = [row for label in labels for row in [row for row in rows if row["label"] == label][:24]]
+    save(out / "train.jsonl", kept)
+    return [row["text"] for row in kept]
+
+
+def semeval(source: Path, out: Path) -> Iterable[str]:
+    """Rows of three relations, both directions, and of none."""
+    import csv
+
+    with (source / "semeval2010_task8" / "train.tsv").open(encoding="utf-8", newline="") as file:
+        rows = [{"text": text, "label": label} for label, text in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    labels = ["Other", *(f"{name}(e{a},e{3 - a})" for name in ("Cause-Effect", "Entity-Origin", "Message-Topic") for a in (1, 2))]
+    kept = [row for label in labels for row in [row for row in rows if row["label"] == label][:24]]
+    save(out / "train.jsonl", kept)
+    return [row["text"] for row in kept]
+
+
+def snips(source: Path, out: Path) -> Iterable[str]:
+    """Three intents with their slots, as published: sentences in pieces by intent. 80 rows to learn from, 20 each to choose and to test."""
+    texts = []
+    for name, start, stop in (("train", 0, 80), ("validation", 80, 100), ("test", 100, 120)):
+        rows = {}
+        for intent in ("GetWeather", "PlayMusic", "RateBook"):
+            published = json.loads((source / "snips" / intent / f"train_{intent}.json").read_text("utf-8", "replace"))[intent]
+            rows[intent] = published[start:stop]
+            texts += ["".join(piece["text"] for piece in row["data"]) for row in rows[intent]]
+        (out / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    return texts
+
+
+def nl2bash(source: Path, out: Path) -> Iterable[str]:
+    sides = [(source / "nl2bash" / name).read_text("utf-8").split("\n") for name in ("all.nl", "all.cm")]
+    rows = [{"prompt": nl, "completion": cm} for nl, cm in zip(*sides, strict=True) if len(nl) + len(cm) < 120][:160]
+    save(out / "train.jsonl", rows)
+    return [text for row in rows for text in row.values()]
+
+
+# How PyTorch answers, with transformers alone.
+
+
+def encoded(folder: Path, *texts: str) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer
+
+    found = AutoTokenizer.from_pretrained(folder)(*texts, truncation=True, max_length=models.TOKENS, return_tensors="pt")
+    inputs = {name: found[name] for name in ("input_ids", "attention_mask", *(["token_type_ids"] if len(texts) > 1 else []))}
+    return found, inputs
+
+
+def outputs(folder: Path, task: str, inputs: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    import torch
+
+    from edgetune.methods.model import load_merged
+
+    with torch.no_grad():
+        return {name: value.double().numpy() for name, value in load_merged(folder, task)(**inputs).items() if hasattr(value, "numpy")}
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+def label(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    _, inputs = encoded(folder, item)
+    logits = outputs(folder, facts["task"], inputs)["logits"][0]
+    chances = softmax(logits / facts["confidence"]["temperature"])
+    sure = chances.max() >= facts["confidence"]["reject_below"]
+    best = np.argsort(-chances)[:3]
+    return {
+        "label": facts["labels"][best[0]] if sure else None,
+        "confidence": chances.max(),
+        "scores": {facts["labels"][i]: chances[i] for i in best},
+        "cut": False,
+    }
+
+
+def entities(folder: Path, item: str, facts: Mapping[str, Any], output: str = "logits") -> list[dict[str, Any]]:
+    """Words by a regular expression, their first tokens by transformers, entities by seqeval."""
+    import re
+
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    found, inputs = encoded(folder, item)
+    chances = softmax(outputs(folder, facts["task"], inputs)[output][0])
+    words = [(match, found.char_to_token(match.start())) for match in re.finditer(r"\w+|[^\w\s]", item)]
+    tags = [name for name in facts["labels"] if not name.startswith("intent:")]
+    told = get_entities([tags[chances[token].argmax()] if token is not None else "O" for _, token in words])
+    return [
+        {
+            "label": kind,
+            "text": item[words[first][0].start() : words[last][0].end()],
+            "start": words[first][0].start(),
+            "end": words[last][0].end(),
+            "score": np.mean([chances[token].max() for _, token in words[first : last + 1]]),
+        }
+        for kind, first, last in told
+    ]
+
+
+def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    parts = facts["generation"]
+    inputs = tokenizer(parts["prefix"] + item.strip() + parts["suffix"], add_special_tokens=False, return_tensors="pt")
+    size = inputs["input_ids"].shape[1]
+    most = min(parts["max_new_tokens"], facts["max_length"] - size)
+    ids = model.generate(**inputs, do_sample=False, max_new_tokens=most, eos_token_id=parts["stop_ids"])[0, size:].tolist()
+    finished = ids[-1] in parts["stop_ids"]
+    ids = ids[:-1] if finished else ids
+    return {"text": tokenizer.decode(ids), "tokens": ids, "finished": finished}
+
+
+CASES: dict[str, Case] = {
+    "one label": Case("text-classification", banking77, label),
+    "entities": Case(
+        "token-classification", snips, lambda *given: {"entities": entities(*given), "cut": False}, keys={"adapt.max_steps": 120}
+    ),
+    "relations": Case("relation-extraction", semeval, label),
+    "generation": Case("text-generation", nl2bash, continuation, models.decoder),
+}
+
+
+def test_every_task_has_a_case() -> None:
+    assert {case.task for case in CASES.values()} == set(TASKS)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
+    case, source = CASES[name], Path(os.environ.get("EDGETUNE_DATA", "nowhere"))
+    if not source.is_dir():
+        pytest.skip("EDGETUNE_DATA names no folder with the data sets")
+    (tmp_path / "data").mkdir()
+    model = case.model(tmp_path / "model", list(case.write(source, tmp_path / "data")))
+    keys = {"model": str(model), "task": case.task, "method": "full", "output": str(tmp_path / "run"), "data.path": str(tmp_path / "data")}
+    keys |= {
+        "adapt.max_steps": 30,
+        "adapt.learning_rate": 5e-3,
+        "adapt.precision": "fp32",
+        "export.targets": [TARGET],
+        "export.max_drop": 0.1,
+    }
+    run = pipeline.run(load(None, keys | {"export.max_perplexity_increase": 0.5} | dict(case.keys)), "export")
+    task, report = tasks.get(case.task), json.loads((run / "report.json").read_text("utf-8"))
+
+    before, found = report["adapt"]["baselines"], report["export"][TARGET]
+    assert set(before["untrained"]) == set(report["adapt"]["test"]) == set(found["test"]), "every stage tells the same metrics"
+    assert {task.metric, task.tie} <= set(found["test"])
+    assert found["quality"] > 0, "it learned something, so that there is something to lose"
+    losses = [epoch["train_loss"] for epoch in report["adapt"]["history"]]
+    assert losses[-1] < losses[0] or len(losses) == 1
+    assert report["merge"]["label_flips"] == 0
+    integers = [one for one in found["candidates"] if "int" in one["scheme"]]
+    assert integers and all(one["reason"] for one in integers), "integers were tried, and the gate gave its reason"
+    bundle = run / "bundles" / TARGET
+    assert verify(bundle)["golden"]["passed"]
+
+    rows = [json.loads(line) for line in (run / "data" / "test.jsonl").read_text("utf-8").splitlines()]
+    measured = benchmark([bundle], rounds=1, shapes=[Shape()], rows=run / "data" / "test.jsonl", against=[run / "merged"])
+    quantised, float_model = (one["quality"] for one in measured["bundles"])
+    assert quantised["value"] == pytest.approx(found["quality"], abs=1e-6), "run.py's answers are worth what export said"
+    assert float_model["value"] == pytest.approx(found["baseline"], rel=1e-4), "so are PyTorch's"
+    assert quantised["ci95"][0] <= quantised["value"] <= quantised["ci95"][1]
+    assert all(one["latency"][0]["p50_ms"] > 0 for one in measured["bundles"])
+
+    pipeline.export(run, {"export.schemes": ("fp32",)})
+    plain = open_bundle(bundle)
+    items = [columns.item(row, task.asks) for row in rows[:ITEMS]]
+    answers = plain.predict(items)
+    assert len(set(map(repr, answers))) > 1, "what is asked matters"
+    for item, answer in zip(items, answers, strict=True):
+        same(answer, case.truth(run / "merged", item, plain.facts))
+        assert plain.line(answer)
+
+
+def same(answer: Any, truth: Any) -> None:
+    """Equal, numbers to 1e-3."""
+    if isinstance(truth, Mapping):
+        assert answer.keys() == truth.keys()
+        for key in truth:
+            same(answer[key], truth[key])
+    elif isinstance(truth, list):
+        assert len(answer) == len(truth)
+        for one, other in zip(answer, truth, strict=True):
+            same(one, other)
+    elif isinstance(truth, float | np.floating):
+        assert answer == pytest.approx(float(truth), abs=1e-3)
+    else:
+        assert answer == truth
