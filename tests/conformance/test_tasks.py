@@ -151,7 +151,7 @@ def entities(folder: Path, item: str, facts: Mapping[str, Any], output: str = "l
             "text": item[words[first][0].start() : words[last][0].end()],
             "start": words[first][0].start(),
             "end": words[last][0].end(),
-            "score": np.mean([chances[token].max() for _, token in words[first : last + 1]]),
+            "confidence": np.mean([chances[token].max() for _, token in words[first : last + 1]]),
         }
         for kind, first, last in told
     ]
