@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune.errors import GateError
+from edgetune.tasks import question_answering
 
 if TYPE_CHECKING:
     from edgetune.runtime.worker import Bundle
@@ -152,8 +153,10 @@ def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> 
 def _as_trained(bundle: Bundle, tokenizer: Any, item: Mapping[str, str]) -> dict[str, list[int]]:
     """The first row of `item` as the task's `encode` makes it for training, without the answer."""
     if bundle.generation is None:
-        cut = "only_second" if "question" in item else True
-        found = tokenizer(*item.values(), truncation=cut, max_length=bundle.max_length)
+        if "question" in item:  # read in windows
+            found = question_answering.encode([{**item, "answers": []}], tokenizer, max_length=bundle.max_length).examples[0]
+        else:
+            found = tokenizer(*item.values(), truncation=True, max_length=bundle.max_length)
         return {"token_type_ids": [0] * len(found["input_ids"]), **found}
     text = item["text"].strip()
     prompt = bundle.generation["prefix"] + text + bundle.generation["suffix"]

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,14 @@ def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
             size = {"size": 1} if scheme.row_by_row else {}
             scores: Scores = score(counted, examples, asked.pad_id, **size)
             return scores
-        share = -(-len(examples) // cores)
-        parts = [examples[start : start + share] for start in range(0, len(examples), share)]
+        parts = _shares(examples, cores)
         with ThreadPoolExecutor(cores) as pool:  # onnxruntime computes without Python's lock
             return joined(list(pool.map(lambda part: score(counted, part, asked.pad_id, size=1), parts)))
+
+
+def _shares(examples: Sequence[Mapping[str, Any]], count: int) -> list[Sequence[Mapping[str, Any]]]:
+    """At most `count` parts of about one size; those of one `item` (the windows of a long text) stay together."""
+    starts = [i for i, one in enumerate(examples) if i == 0 or one.get("item", i) != examples[i - 1].get("item", i - 1)]
+    share = -(-len(examples) // count)
+    cuts = sorted({next((start for start in starts if start >= share * k), len(examples)) for k in range(count)} | {len(examples)})
+    return [examples[a:b] for a, b in pairwise(cuts)]

@@ -160,6 +160,23 @@ TASKS: dict[str, Task] = {
             outputs={"logits": (BATCH, SEQUENCE)},
         ),
         Task(
+            name="question-answering",
+            title="the answer to a question, as it stands in a context",
+            family="encoder",
+            auto_class="AutoModelForQuestionAnswering",
+            columns={
+                "question": ("question", "query"),
+                "context": ("context", "passage", "paragraph", "document"),
+                "answers": ("answers", "answer"),
+            },
+            metric="f1",
+            higher_is_better=True,
+            example='{"question": "Who wrote it?", "context": "Ada wrote it.", "answers": {"text": ["Ada"], "answer_start": [0]}}',
+            asks=("question", "context"),
+            outputs={"start_logits": (BATCH, SEQUENCE), "end_logits": (BATCH, SEQUENCE)},
+            tie="loss",
+        ),
+        Task(
             name="text-generation",
             title="a text that answers a prompt",
             family="decoder",

@@ -88,6 +88,14 @@ def snips(source: Path, out: Path) -> Iterable[str]:
     return texts
 
 
+def xquad(source: Path, out: Path) -> Iterable[str]:
+    """Three questions on the first paragraph of every article, so that there are articles to cut by."""
+    articles = json.loads((source / "xquad" / "xquad.en.json").read_text("utf-8"))["data"]
+    kept = [{**one, "paragraphs": [{**one["paragraphs"][0], "qas": one["paragraphs"][0]["qas"][:3]}]} for one in articles]
+    (out / "train.json").write_text(json.dumps({"data": kept}), "utf-8")
+    return [text for one in kept for part in one["paragraphs"] for text in (part["context"], *(asked["question"] for asked in part["qas"]))]
+
+
 def nl2bash(source: Path, out: Path) -> Iterable[str]:
     sides = [(source / "nl2bash" / name).read_text("utf-8").split("\n") for name in ("all.nl", "all.cm")]
     rows = [{"prompt": nl, "completion": cm} for nl, cm in zip(*sides, strict=True) if len(nl) + len(cm) < 120][:160]
@@ -157,6 +165,39 @@ def entities(folder: Path, item: str, facts: Mapping[str, Any], output: str = "l
     ]
 
 
+def answer(folder: Path, item: Mapping[str, str], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Windows by transformers, and every span of them tried."""
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    room = facts["max_length"] - len(tokenizer(item["question"])["input_ids"]) - 1
+    found = tokenizer(
+        *item.values(),
+        truncation="only_second",
+        max_length=facts["max_length"],
+        stride=min(128, room // 2),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    sums: dict[tuple[int, int], float] = {}
+    for number, offsets in enumerate(found["offset_mapping"]):
+        inputs = {name: torch.tensor([found[name][number]]) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        said = outputs(folder, facts["task"], inputs)
+        inside = [i for i, part in enumerate(found.sequence_ids(number)) if part == 1]
+        for i in inside:
+            for j in (j for j in inside if i <= j < i + 30):
+                place, total = (offsets[i][0], offsets[j][1]), said["start_logits"][0, i] + said["end_logits"][0, j]
+                sums[place] = max(total, sums.get(place, -np.inf))
+    best = sorted(sums, key=lambda place: -sums[place])[:20]
+    chances = softmax(np.array([sums[place] for place in best]))
+    told = [
+        {"answer": item["context"][a:b], "start": a, "end": b, "score": chance}
+        for (a, b), chance in list(zip(best, chances, strict=True))[:3]
+    ]
+    return {**told[0], "best": told, "cut": False}
+
+
 def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -177,6 +218,7 @@ CASES: dict[str, Case] = {
         "token-classification", snips, lambda *given: {"entities": entities(*given), "cut": False}, keys={"adapt.max_steps": 120}
     ),
     "relations": Case("relation-extraction", semeval, label),
+    "questions": Case("question-answering", xquad, answer),
     "generation": Case("text-generation", nl2bash, continuation, models.decoder),
 }
 

@@ -218,3 +218,14 @@ def test_another_level_of_optimisation_has_scores_of_its_own(graph: Path, tmp_pa
     for own in (asked.target, asked.target.model_copy(update={"session": level})):
         choose(graph, ["fp32"], dataclasses.replace(asked, target=own), tmp_path)
     assert {path.name.partition("-")[2] for path in tmp_path.iterdir()} == {"fp32", "fp32-disabled"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_windows_of_one_text_are_scored_together(count: int) -> None:
+    windows = [{"item": item, "window": i} for item, number in enumerate((3, 1, 7, 1, 1, 2)) for i in range(number)]
+    parts = candidates._shares(windows, count)
+    assert [one for part in parts for one in part] == windows
+    assert 1 <= len(parts) <= count
+    owners = [{one["item"] for one in part} for part in parts]
+    assert sum(map(len, owners)) == len(set().union(*owners))
+    assert [len(part) for part in candidates._shares([{}] * 10, 3)] == [4, 4, 2]
