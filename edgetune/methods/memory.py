@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import torch
 
-from edgetune import progress
+from edgetune import progress, tasks
 from edgetune.methods.device import Device
 from edgetune.recipe import Recipe
 
@@ -51,7 +51,9 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
         trained = every - in_linear
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
-    activations += 3 * rows * tokens * getattr(config, "vocab_size", 0) * 4 if recipe.task == "text-generation" else 0
+    task = tasks.get(recipe.task)
+    of_tokens = not task.labelled and task.outputs == {"logits": (tasks.BATCH, tasks.SEQUENCE)}  # over the whole vocabulary
+    activations += 3 * rows * tokens * getattr(config, "vocab_size", 0) * 4 if of_tokens else 0
     available = torch.cuda.mem_get_info()[0] if device.name == "cuda" else psutil.virtual_memory().available
     return Estimate(weights, adapter, 12 * trained, activations, available)
 

@@ -161,7 +161,7 @@ def _facts(
     if hasattr(task.module, "report"):
         facts["per_label"] = task.module.report(scored["test"], labels)
     keep = np.array([i for i, row in enumerate(test_rows) if not row.get("overlap")], dtype=int)
-    if task.family == "encoder" and len(keep) < len(test_rows):
+    if task.family == "encoder" and len(keep) < len(test_rows) == len(scored["test"].value):
         facts["test_without_overlap"] = task.module.metrics(scored["test"].take(keep), labels)
     return facts
 

@@ -177,6 +177,18 @@ TASKS: dict[str, Task] = {
             tie="loss",
         ),
         Task(
+            name="fill-mask",
+            title="a word for a gap; goes on with an encoder's pre-training",
+            family="encoder",
+            auto_class="AutoModelForMaskedLM",
+            columns={"text": ("text",)},
+            metric="perplexity",
+            higher_is_better=False,
+            example='{"text": "turn on the kitchen light"}',
+            outputs={"logits": (BATCH, SEQUENCE)},
+            tie="loss",
+        ),
+        Task(
             name="text-generation",
             title="a text that answers a prompt",
             family="decoder",

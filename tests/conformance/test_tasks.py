@@ -42,6 +42,7 @@ class Case:
     truth: Truth
     model: Callable[[Path, Iterable[str]], Path] = models.encoder
     keys: Mapping[str, Any] = field(default_factory=dict)  # of the recipe
+    asked: Callable[[Any], Any] = lambda item: item  # what is asked of the bundle, of an item of the test rows
 
 
 def save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -94,6 +95,14 @@ def xquad(source: Path, out: Path) -> Iterable[str]:
     kept = [{**one, "paragraphs": [{**one["paragraphs"][0], "qas": one["paragraphs"][0]["qas"][:3]}]} for one in articles]
     (out / "train.json").write_text(json.dumps({"data": kept}), "utf-8")
     return [text for one in kept for part in one["paragraphs"] for text in (part["context"], *(asked["question"] for asked in part["qas"]))]
+
+
+def wikitext2(source: Path, out: Path) -> Iterable[str]:
+    """Lines as they are: plain text."""
+    lines = (source / "wikitext2" / "valid.txt").read_text("utf-8").splitlines()
+    kept = [line.strip() for line in lines if 60 < len(line) < 400][:160]
+    (out / "train.txt").write_text("\n".join(kept) + "\n", "utf-8")
+    return kept
 
 
 def nl2bash(source: Path, out: Path) -> Iterable[str]:
@@ -198,6 +207,28 @@ def answer(folder: Path, item: Mapping[str, str], facts: Mapping[str, Any]) -> d
     return {**told[0], "best": told, "cut": False}
 
 
+def with_gaps(item: str) -> str:
+    """The text with its second and its last word missing."""
+    words = item.split()
+    return " ".join([words[0], "[MASK]", *words[2:8], "[MASK]", "."])
+
+
+def gaps(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found, inputs = encoded(folder, item)
+    logits = outputs(folder, facts["task"], inputs)["logits"][0]
+    told, text = [], item
+    for start in (i for i in range(len(item)) if item.startswith("[MASK]", i)):
+        chances = softmax(logits[found.char_to_token(start)])
+        best = np.argsort(-chances)[:5]
+        fills = [{"text": tokenizer.decode([i]).strip(), "confidence": chances[i]} for i in best]
+        told.append({"start": start, "end": start + len("[MASK]"), "fills": fills})
+        text = text.replace("[MASK]", fills[0]["text"], 1)
+    return {"text": text, "gaps": told, "cut": False}
+
+
 def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -219,6 +250,7 @@ CASES: dict[str, Case] = {
     ),
     "relations": Case("relation-extraction", semeval, label),
     "questions": Case("question-answering", xquad, answer),
+    "gaps": Case("fill-mask", wikitext2, gaps, asked=with_gaps, keys={"export.max_perplexity_increase": 1.0}),
     "generation": Case("text-generation", nl2bash, continuation, models.decoder),
 }
 
@@ -267,7 +299,7 @@ def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
 
     pipeline.export(run, {"export.schemes": ("fp32",)})
     plain = open_bundle(bundle)
-    items = [columns.item(row, task.asks) for row in rows[:ITEMS]]
+    items = [case.asked(columns.item(row, task.asks)) for row in rows[:ITEMS]]
     answers = plain.predict(items)
     assert len(set(map(repr, answers))) > 1, "what is asked matters"
     for item, answer in zip(items, answers, strict=True):
