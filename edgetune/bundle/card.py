@@ -12,6 +12,10 @@ from typing import Any
 from edgetune.tasks import Task
 
 LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
+PIPELINES = (  # of transformers.js, as Hugging Face calls them
+    *("text-classification", "token-classification", "question-answering", "fill-mask", "feature-extraction"),
+    *("text-generation", "summarization", "translation", "text2text-generation"),
+)
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -51,10 +55,11 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     from huggingface_hub import ModelCardData
     from jinja2 import Environment, StrictUndefined
 
+    pipeline = task.tag if task.tag in PIPELINES else None
     front = ModelCardData(
         license=card.licence if card.licence != "unknown" else None,
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
-        pipeline_tag=task.tag,
+        pipeline_tag=pipeline,
         library_name="transformers.js",
         tags=["onnx", "onnxruntime", "transformers.js", "edgetune"],
     )
@@ -62,7 +67,13 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     page.filters["number"] = _number
     template = page.from_string((Path(__file__).parent / "templates" / "README.md.jinja").read_text("utf-8"))
     return template.render(
-        front=front.to_yaml(), card=card, task=task, facts=facts, size_mb=size_bytes / 1e6, dtype=transformers_js_dtype(facts["model"])
+        front=front.to_yaml(),
+        pipeline=pipeline,
+        card=card,
+        task=task,
+        facts=facts,
+        size_mb=size_bytes / 1e6,
+        dtype=transformers_js_dtype(facts["model"]),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from edgetune.table import pick
 
 # The parts of a classifier that its task brings along, as the architectures of transformers call them.
-HEADS = ("classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
+HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
 
 
 @dataclass(frozen=True)

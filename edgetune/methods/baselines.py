@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.methods.device import Device
-from edgetune.tasks import Arrays, Scores, batches, inputs, token_classification
+from edgetune.tasks import Arrays, Scores, batches, inputs, intent_and_slots, token_classification
 from edgetune.tasks.text_classification import OUT_OF_SCOPE, collate
 
 BATCH = 64
-MOST_WORDS = 10_000  # of train, drawn by the row
+MOST_ROWS, MOST_WORDS = 4000, 10_000  # of train, drawn by the row
 
 
 def logistic_regression(
@@ -38,6 +38,30 @@ def logistic_regression_of_words(
     """Scores on `test` of a LogisticRegression on the frozen base's features of the sub-words that decide, from MOST_WORDS words of `train`."""
     tag = _tagger(model, train, pad_id, classes, device)
     return token_classification.score(lambda given: {"logits": tag(_hidden(model, given, device))}, test, pad_id)
+
+
+def logistic_regressions(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
+) -> Scores:
+    """Two of them, for intents (on MOST_ROWS rows of `train`) and for the words of slots."""
+    tags = len(train[0]["names"])
+    tag = _tagger(model, train, pad_id, tags, device)
+    rows = [train[i] for i in np.random.default_rng(0).permutation(len(train))[:MOST_ROWS]]
+    with progress.bar("baseline: frozen features", len(rows)) as bar:
+        features = _features(model, [{**row, "label": row["intent"]} for row in rows], pad_id, device, bar)
+    intent = _fitted(features, np.array([row["intent"] for row in rows]), classes - tags)
+
+    def forward(given: Arrays) -> Arrays:
+        with progress.silent():
+            examples = [
+                {"input_ids": ids[mask > 0].tolist(), "label": 0}
+                for ids, mask in zip(given["input_ids"], given["attention_mask"], strict=True)
+            ]
+            with progress.bar("", len(examples)) as bar:
+                pooled = _features(model, examples, pad_id, device, bar)
+        return {"logits": intent(pooled), "slot_logits": tag(_hidden(model, given, device))}
+
+    return intent_and_slots.score(forward, test, pad_id)
 
 
 def _tagger(
@@ -107,4 +131,5 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "text-classification": logistic_regression,
     "relation-extraction": logistic_regression,
     "token-classification": logistic_regression_of_words,
+    "intent-and-slots": logistic_regressions,
 }

@@ -189,6 +189,21 @@ TASKS: dict[str, Task] = {
             tie="loss",
         ),
         Task(
+            name="intent-and-slots",
+            title="what a sentence asks for, and with what",
+            family="encoder",
+            auto_class="edgetune.tasks.two_heads:IntentAndSlots",
+            columns={
+                "text": ("text", "sentence", "utterance", "query"),
+                "intent": ("intent", "label"),
+                "tags": ("tags", "slots", "slot_tags", "ner_tags", "bio", "iob"),
+            },
+            metric="frame_accuracy",
+            higher_is_better=True,
+            example='{"tokens": ["play", "Moon", "River"], "tags": ["O", "B-track", "I-track"], "intent": "play", "text": "play Moon River"}',
+            outputs={"logits": (BATCH,), "slot_logits": (BATCH, SEQUENCE)},
+        ),
+        Task(
             name="text-generation",
             title="a text that answers a prompt",
             family="decoder",

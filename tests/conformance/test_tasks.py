@@ -229,6 +229,12 @@ def gaps(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"text": text, "gaps": told, "cut": False}
 
 
+def intent_and_slots(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    said = label(folder, item, facts)
+    said["scores"] = {name.removeprefix("intent:"): chance for name, chance in said["scores"].items()}
+    return {"intent": said.pop("label").removeprefix("intent:"), **said, "slots": entities(folder, item, facts, "slot_logits")}
+
+
 def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -248,6 +254,7 @@ CASES: dict[str, Case] = {
     "entities": Case(
         "token-classification", snips, lambda *given: {"entities": entities(*given), "cut": False}, keys={"adapt.max_steps": 120}
     ),
+    "intent and slots": Case("intent-and-slots", snips, intent_and_slots, keys={"adapt.max_steps": 120, "export.reject_below": 0}),
     "relations": Case("relation-extraction", semeval, label),
     "questions": Case("question-answering", xquad, answer),
     "gaps": Case("fill-mask", wikitext2, gaps, asked=with_gaps, keys={"export.max_perplexity_increase": 1.0}),

@@ -94,27 +94,27 @@ class TwoHeads(torch.nn.Module):
 
     def forward(self, **inputs):
         hidden = self.bert(**inputs).last_hidden_state
-        return {"intent_logits": self.intents(hidden[:, 0]), "slot_logits": self.slots(hidden)}
+        return {"logits": self.intents(hidden[:, 0]), "slot_logits": self.slots(hidden)}
 
 
 def test_an_intent_and_its_slots(made):
     intents = ["play", "book", "weather"]
     trust = {"temperature": 2.0, "reject_below": 0.5}
-    outputs = ("intent_logits", "slot_logits")
-    one = made(TwoHeads, "intent-slots", labels=[*intents, *TAGS], outputs=outputs, confidence=trust)
+    outputs = ("logits", "slot_logits")
+    one = made(TwoHeads, "intent-and-slots", labels=[*(f"intent:{name}" for name in intents), *TAGS], outputs=outputs, confidence=trust)
     for text in TEXTS:
         [answer] = one.bundle.predict([text])
         with torch.no_grad():
             found = one.model(**one.tokenizer(text, return_tensors="pt"))
-        chances = torch.softmax(found["intent_logits"][0].double() / 2, -1)
+        chances = torch.softmax(found["logits"][0].double() / 2, -1)
         assert answer["intent"] == (intents[int(chances.argmax())] if chances.max() >= 0.5 else None)
         assert answer["confidence"] == pytest.approx(float(chances.max()), abs=1e-5)
         offsets = one.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
         slots = entities(text, offsets, found["slot_logits"][0].numpy(), TAGS)
         assert [(f["start"], f["end"], f["label"]) for f in answer["slots"]] == [(f["start"], f["end"], f["label"]) for f in slots]
         assert one.bundle.line(answer).split("\t")[0] == (answer["intent"] or "(no intent)")
-    assert one.golden[0].keys() >= {"intent_logits", "slot_logits"}
-    assert isinstance(one.golden[0]["slot_logits"][0][1], list) and isinstance(one.golden[0]["intent_logits"][0], float)
+    assert one.golden[0].keys() >= {"logits", "slot_logits"}
+    assert isinstance(one.golden[0]["slot_logits"][0][1], list) and isinstance(one.golden[0]["logits"][0], float)
     assert run(one.folder, ["--golden"]).found["passed"]
 
 

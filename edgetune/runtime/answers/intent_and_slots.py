@@ -1,4 +1,4 @@
-"""What a sentence asks for (its intent), and with what (its slots). The labels are the intents, then the tags of the slots."""
+"""What a sentence asks for (its intent), and with what (its slots). The labels are the intents (intent:NAME), then the tags of the slots."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from .text_classification import chosen
 from .token_classification import read
 
 __all__ = ["decode", "line", "read"]
+INTENT = "intent:"
 
 
 def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Any) -> dict[str, Any]:
     """`intent` (None: too unsure), `confidence`, `scores` of the three best intents; `slots` (see entities.py); `cut`."""
     text, offsets, cut = kept
-    intents = outputs["intent_logits"].shape[-1]
+    intents = outputs["logits"].shape[-1]
     labels = bundle.facts["labels"]
-    found = chosen(bundle, outputs["intent_logits"][0], labels[:intents])
+    found = chosen(bundle, outputs["logits"][0], [label[len(INTENT) :] for label in labels[:intents]])
     return {
         "intent": found.pop("label"),
         **found,
