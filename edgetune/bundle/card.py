@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any
 from edgetune.tasks import Task
 
 LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)", re.IGNORECASE)
-PIPELINES = (  # of transformers.js, as Hugging Face calls them
+PIPELINES = (  # what transformers.js runs, as Hugging Face calls it
+    "sentence-similarity",
     *("text-classification", "token-classification", "question-answering", "fill-mask", "feature-extraction"),
     *("text-generation", "summarization", "translation", "text2text-generation"),
 )
@@ -66,6 +68,7 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     page.filters["number"] = _number
     template = page.from_string((Path(__file__).parent / "templates" / "README.md.jinja").read_text("utf-8"))
+    item = json.dumps({name: f"some {name.replace('_', ' ')}" for name in task.asks} if len(task.asks) > 1 else "some text")
     return template.render(
         front=front.to_yaml(),
         pipeline=pipeline,
@@ -74,6 +77,8 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
         facts=facts,
         size_mb=size_bytes / 1e6,
         dtype=transformers_js_dtype(facts["model"]),
+        typed=f"'{item}'" if len(task.asks) > 1 else item,
+        written=item,
     )
 
 

@@ -62,8 +62,10 @@ def _flags(recipe: Recipe) -> str:
 
 
 def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
-    """The first usable training row as the model sees it: `tokens` [{id, text, learned}], and the `label` of a classification row."""
+    """The first usable training row as the model sees it: `tokens` [{id, text, learned}], and its `label` (or what else is learned) where no
+    token is."""
     from edgetune import tasks
+    from edgetune.data.columns import answer
     from edgetune.errors import DataError
     from edgetune.methods.model import load_tokenizer
 
@@ -82,11 +84,12 @@ def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
     learned = [label >= 0 for label in targets] if len(targets) == len(example["input_ids"]) else [False] * len(example["input_ids"])
     texts = [tokenizer.decode([token]) for token in example["input_ids"]]
     index = example.get("label")
+    whole = None if any(learned) else answer(loaded.splits["train"][0])
     return {
         "tokens": [
             {"id": int(i), "text": text, "learned": known} for i, text, known in zip(example["input_ids"], texts, learned, strict=True)
         ],
-        "label": loaded.facts["labels"][index] if isinstance(index, int) and index >= 0 else loaded.facts["out_of_scope"],
+        "label": whole if index is None else loaded.facts["labels"][index] if index >= 0 else loaded.facts["out_of_scope"],
     }
 
 

@@ -131,8 +131,17 @@ def methods_and_tasks() -> Iterator[str]:
     )
     yield from ("", "# Tasks", "")
     yield from _table(
-        ("task", "what is learned", "columns", "metric", "one row"),
-        [(f"`{t.name}`", t.title, ", ".join(t.columns), t.metric, f"`{t.example}`") for t in TASKS.values()],
+        ("task", "what is learned", "columns (may be absent)", "metric", "one row"),
+        [
+            (
+                f"`{t.name}`",
+                t.title,
+                ", ".join(f"({column})" if column in t.optional else column for column in t.columns),
+                t.metric,
+                f"`{t.example}`",
+            )
+            for t in TASKS.values()
+        ],
     )
 
 

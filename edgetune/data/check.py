@@ -19,6 +19,7 @@ NEEDS = {
     "the wrong number of fields": 'a text with the delimiter in it must stand in double quotes: "yes, please"',
     "broken JSON": "each line of a JSONL file is one JSON object",
     "no object": 'a row is a JSON object, such as {"text": "...", "label": "..."}',
+    "several labels": "any number of labels for a text is another task:  --task multi-label-classification",
     "a label never seen in train": "each label needs rows in train, and such that are in no other split",
     "an intent never seen in train": "each intent needs rows in train, and such that are in no other split",
     "an entity type never seen in train": "each entity type needs rows in train, and such that are in no other split",

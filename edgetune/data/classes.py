@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from edgetune import progress
@@ -49,6 +50,8 @@ def known(rows: Rows, column: str, scope: str | None) -> list[str]:
         aside = [f'rows labelled "{scope}" count as no class'] if scope else []
         needs = "a classifier tells at least two labels apart" if FEWEST[column] > 1 else "there is nothing to learn"
         raise DataError(f"train has {only}", details=[needs, *aside], mend=f"check data.{column}")
+    if column != "tags" and numbers(names):
+        progress.warn(f"{what}s are numbers with fractions ({', '.join(names[:3])}, ...): --task text-regression learns to say a number")
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in names:
         spellings[name.casefold()].append(name)
@@ -57,6 +60,15 @@ def known(rows: Rows, column: str, scope: str | None) -> list[str]:
         kind = "labels" if column == "label" else f"{what}s"
         progress.warn(f"{kind} that differ only in case are different classes: {', '.join(alike[:5])}")
     return tags.listed(names) if column == "tags" else names
+
+
+def numbers(names: Iterable[str]) -> bool:
+    """Whether all are numbers, and one has a fraction: no names of classes."""
+    try:
+        found = [float(name) for name in names]
+    except ValueError:
+        return False
+    return any(math.isfinite(value) and not value.is_integer() for value in found)
 
 
 def say_unbalanced(found: Mapping[str, int], column: str, scope: str | None) -> None:

@@ -226,7 +226,9 @@ def question(row: Mapping[str, Any]) -> str:
 
 def item(row: Mapping[str, Any], asks: Sequence[str]) -> str | dict[str, str]:
     """What an app would give a bundle that `asks` for these fields: each by name, or the one text."""
-    return question(row) if len(asks) == 1 else {name: str(row[name]) for name in asks}
+    if not row.keys() >= set(asks):
+        return question(row)  # a generator's text is its prompt
+    return str(row[asks[0]]) if len(asks) == 1 else {name: str(row[name]) for name in asks}
 
 
 def answer(row: Mapping[str, Any]) -> str:

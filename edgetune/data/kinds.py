@@ -49,6 +49,8 @@ def _label_of(column: str) -> Kind:
     def read(value: Any, names: Names) -> tuple[str, str]:
         if names is not None and isinstance(value, int):
             value = names[value] if 0 <= value < len(names) else None  # -1 marks a row without a label
+        if isinstance(value, (list, tuple)):
+            return "", f"several {column}s"
         if isinstance(value, bool):
             value = str(value).lower()
         elif isinstance(value, float) and value.is_integer():

@@ -8,13 +8,20 @@ merge(recipe, folder, labels) -> Merge        the plain float32 model, and the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgetune.table import pick
 
 # The parts of a classifier that its task brings along, as the architectures of transformers call them.
 HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
+POOLERS = ("pooler", "pooling_head")  # which are no head alone
+
+
+def heads(names: Iterable[str]) -> set[str]:
+    """Those of HEADS among the dotted `names` of a model's parts; none where only a pooler is there, which nothing reads."""
+    found = {part for name in names for part in name.split(".")} & set(HEADS)
+    return found if found - set(POOLERS) else set()
 
 
 @dataclass(frozen=True)

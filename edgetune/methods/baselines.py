@@ -1,4 +1,4 @@
-"""What adaptation has to beat: the base's frozen features with a logistic regression."""
+"""What adaptation has to beat: the base's frozen features with a linear model, or the words that two texts share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.methods.device import Device
-from edgetune.tasks import Arrays, Scores, batches, inputs, intent_and_slots, token_classification
-from edgetune.tasks.text_classification import OUT_OF_SCOPE, collate
+from edgetune.tasks import (
+    Arrays,
+    Scores,
+    batches,
+    inputs,
+    intent_and_slots,
+    multi_label_classification,
+    padded,
+    sentence_similarity,
+    token_classification,
+)
+from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
 BATCH = 64
 MOST_ROWS, MOST_WORDS = 4000, 10_000  # of train, drawn by the row
@@ -109,12 +119,60 @@ def _hidden(model: PreTrainedModel, given: Arrays, device: Device) -> np.ndarray
     return torch.nn.functional.normalize(hidden, dim=-1).cpu().numpy()
 
 
+def logistic_regression_a_label(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
+) -> Scores:
+    """As `logistic_regression`, one for each label; a label that all training rows have, or none, is answered so."""
+    from sklearn.linear_model import LogisticRegression
+
+    features, asked = _both(model, train, test, pad_id, device)
+    target, wanted = (np.array([example["target"] for example in rows], dtype=np.int64) for rows in (train, test))
+    logits = np.empty((len(test), classes), dtype=np.float32)
+    for i, column in enumerate(target.T):
+        several = len(set(column.tolist())) > 1
+        logits[:, i] = (
+            LogisticRegression(C=10.0, max_iter=200).fit(features, column).decision_function(asked) if several else 2 * column[0] - 1
+        )
+    return multi_label_classification.counted(logits, wanted)
+
+
+def ridge_regression(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
+) -> Scores:
+    """Scores on `test` of scikit-learn's RidgeCV on the same features."""
+    from sklearn.linear_model import RidgeCV
+
+    features, asked = _both(model, train, test, pad_id, device)
+    target, wanted = (np.array([example["score"] for example in rows], dtype=np.float64) for rows in (train, test))
+    said = RidgeCV(alphas=np.logspace(-3, 3, 7)).fit(features, target).predict(asked)
+    return Scores(said, np.ones(len(said)), extra=wanted[:, None])
+
+
+def shared_words(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
+) -> Scores:
+    """Scores on `test` of the cosine of tf-idf vectors of token ids, which knows no meaning: what two texts share, rare tokens first."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    texts, asked = ([ids for example in rows for ids in (example["input_ids"], example["pair"])] for rows in (train, test))
+    vectors = TfidfVectorizer(analyzer=lambda ids: ids).fit(texts).transform(asked)
+    said = np.asarray(vectors[0::2].multiply(vectors[1::2]).sum(axis=1)).ravel()
+    return sentence_similarity.compared(said, test)
+
+
+def _both(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, device: Device
+) -> tuple[np.ndarray, np.ndarray]:
+    with progress.bar("baseline: frozen features", len(train) + len(test)) as bar:
+        return _features(model, train, pad_id, device, bar), _features(model, test, pad_id, device, bar)
+
+
 def _features(model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], pad_id: int, device: Device, bar: progress.Bar) -> np.ndarray:
     """[n, hidden] float32: the last hidden states, averaged over real tokens and scaled to length 1."""
     found: np.ndarray | None = None
     for index in batches(rows, BATCH):
-        batch = collate([rows[i] for i in index], pad_id)
-        given = {name: torch.from_numpy(array).to(device.torch) for name, array in inputs(batch).items()}
+        batch = padded([rows[i] for i in index], pad_id)
+        given = {name: torch.from_numpy(array).to(device.torch) for name, array in batch.items()}
         with torch.no_grad(), device.autocast():
             hidden = model(**given, output_hidden_states=True).hidden_states[-1].float()
         weight = given["attention_mask"].unsqueeze(-1).float()
@@ -132,4 +190,8 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "relation-extraction": logistic_regression,
     "token-classification": logistic_regression_of_words,
     "intent-and-slots": logistic_regressions,
+    "multi-label-classification": logistic_regression_a_label,
+    "text-regression": ridge_regression,
+    "sentence-similarity": shared_words,
 }
+WITHOUT_MODEL = (shared_words,)

@@ -7,16 +7,20 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from edgetune.methods import HEADS
+from edgetune.errors import RecipeError
+from edgetune.methods import heads
 from edgetune.methods.model import Merge, load_base, load_merged
 from edgetune.recipe import Recipe
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
-    """The base model, with requires_grad on what will be trained."""
+    """The base model, with requires_grad on what will be trained. Raises RecipeError where method `head` finds no head."""
     model = load_base(recipe, labels)
+    found = heads(name for name, _ in model.named_parameters())
+    if recipe.method == "head" and not found:
+        raise RecipeError(f"{recipe.task} has no head that could be trained on a frozen base", mend="--method full, or lora")
     for name, weight in model.named_parameters():
-        weight.requires_grad = recipe.method == "full" or any(part in HEADS for part in name.split("."))
+        weight.requires_grad = recipe.method == "full" or bool(found.intersection(name.split(".")))
     return model
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from edgetune import tasks
 from edgetune.errors import RecipeError, did_you_mean
-from edgetune.methods import HEADS, bnb
+from edgetune.methods import bnb, heads
 from edgetune.methods.model import Merge, load_base
 from edgetune.recipe import Recipe
 
@@ -26,7 +26,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
     """
     base = load_base(recipe, labels, quantized=_quantized(recipe))
     encoder = tasks.get(recipe.task).family == "encoder"
-    heads = _heads(base) if encoder else []
+    whole = _heads(base) if encoder else []
     config = LoraConfig(
         task_type=TYPES.get(tasks.get(recipe.task).auto_class),
         r=recipe.lora.rank,
@@ -34,8 +34,8 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
         lora_dropout=recipe.lora.dropout,
         use_rslora=recipe.lora.rslora,
         target_modules=_targets(recipe, base),
-        exclude_modules=rf"(.*\.)?({'|'.join(heads)})(\..*)?" if heads else None,
-        modules_to_save=heads or None,
+        exclude_modules=rf"(.*\.)?({'|'.join(whole)})(\..*)?" if whole else None,
+        modules_to_save=whole or None,
     )
     return get_peft_model(base, config)
 
@@ -80,7 +80,7 @@ def _adapted(base: PreTrainedModel, folder: Path) -> PeftModel:
 
 def _heads(model: torch.nn.Module) -> list[str]:
     """The parts of a classifier that are trained whole, by the last part of their names."""
-    return sorted({name.rpartition(".")[2] for name, _ in model.named_modules()} & set(HEADS))
+    return sorted(heads(name for name, _ in model.named_modules()))
 
 
 def _targets(recipe: Recipe, model: torch.nn.Module) -> str | list[str]:

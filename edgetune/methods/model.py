@@ -112,6 +112,8 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTra
     if task.labelled:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
+    for key, value in task.config.items():
+        setattr(config, key, value)
     if task.family == "encoder" and getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = getattr(config, "eos_token_id", None)
     if where.gguf:

@@ -19,7 +19,13 @@ NAMES = {
     "f1": "F1",
     "worst_recall": "worst label's recall",
     "untrained": "before (untrained)",
+    "micro_f1": "micro F1",
+    "recall_at_1": "recall at 1",
+    "recall_at_10": "recall at 10",
     "frozen_logistic_regression": "simple baseline",
+    "frozen_logistic_regression_a_label": "simple baseline",
+    "frozen_ridge_regression": "simple baseline",
+    "shared_words": "shared words alone",
 }
 
 
@@ -29,7 +35,7 @@ def words(name: str) -> str:
 
 
 def is_fraction(metric: str) -> bool:
-    return not metric.endswith(("loss", "perplexity"))
+    return not metric.endswith(("loss", "perplexity", "absolute_error", "squared_error"))
 
 
 def milliseconds(value: float) -> str:

@@ -77,17 +77,20 @@ class Searched:
 
 
 def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """Loss in training and on validation, and `metric` on validation, by epoch; empty with fewer than two epochs."""
+    """Loss in training, and on validation where the metrics have one, and `metric` on validation, by epoch; empty with fewer than two epochs."""
     if len(history) < 2:
         return ""
     epochs = [entry["epoch"] for entry in history]
-    loss = "log_loss" if "log_loss" in history[0] else "loss"
+    losses = [name for name in ("log_loss", "loss") if name in history[0]][:1]
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True)
         upper.plot(epochs, [entry["train_loss"] for entry in history], color=SECOND, marker="o", markersize=3, label="training loss")
-        upper.plot(epochs, [entry[loss] for entry in history], color=ACCENT, marker="s", markersize=3, label=f"validation {words(loss)}")
-        upper.set_title("loss (nats)")
+        for loss in losses:
+            upper.plot(
+                epochs, [entry[loss] for entry in history], color=ACCENT, marker="s", markersize=3, label=f"validation {words(loss)}"
+            )
+        upper.set_title("loss (nats)" if losses else "loss")
         upper.legend(fontsize=8.5)
         lower.plot(epochs, [shown(entry[metric], metric) for entry in history], color=ACCENT, marker="s", markersize=3)
         lower.set_title(f"validation {unit(metric)}")
@@ -97,7 +100,7 @@ def curves(history: Sequence[Mapping[str, Any]], metric: str) -> str:
     last = history[-1]
     told = (
         f"From epoch 1 to {last['epoch']}: training loss {history[0]['train_loss']:.3g} to {last['train_loss']:.3g}, validation "
-        + ", ".join(f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((loss, metric)))
+        + ", ".join(f"{words(name)} {history[0][name]:.3g} to {last[name]:.3g}" for name in dict.fromkeys((*losses, metric)))
     )
     return svg("curves", f"Loss and validation {words(metric)} by epoch", told, 3.9, draw)
 
@@ -115,7 +118,7 @@ def bars(results: Sequence[tuple[str, float]], metric: str, higher_is_better: bo
         axes.bar_label(drawn, [numeral(value, metric) for value in values], padding=3, fontsize=8.5, color=INK)
         rows(axes, names)
         axes.set_title(f"test {unit(metric)}, {'higher' if higher_is_better else 'lower'} is better")
-        axes.set_xlim(0, max(values) * 1.16 or 1)
+        axes.set_xlim(min(0, min(values) * 1.16), max(0, max(values) * 1.16) or 1)
 
     told = "; ".join(f"{name}: {numeral(value, metric)}" for name, value in zip(names, values, strict=True))
     return svg("result", f"Test {words(metric)} beside the baselines", told, 0.9 + 0.3 * len(names), draw)

@@ -44,7 +44,7 @@ class Contestant:
 
     @property
     def task(self) -> Task:
-        return tasks.get(self.facts["task"])
+        return tasks.of(self.facts["task"], self.facts.get("asks", ("text",)))
 
     def entrant(self, threads: int | None) -> Entrant:
         return Entrant(self.path, partial(_pytorch, self) if self.kind == "pytorch" else partial(run, self.folder), threads)
@@ -82,7 +82,7 @@ def against(path: Path, like: Contestant, scratch: Path) -> Contestant:
         inside = next((name for name in ("merged", "checkpoint") if (path / name / "config.json").is_file()), None)
         mend = f"did you mean {path / inside}?" if inside else "--against takes a bundle, an .onnx file or a Hugging Face directory"
         raise RequestError(f"{path} is neither a bundle nor a model (no edgetune.json or config.json in it)", mend=mend)
-    if found.task is not like.task:
+    if found.task != like.task:
         raise RequestError(f"{path} does {found.task.name}, {like.path} {like.task.name}: they cannot be compared")
     return found
 
@@ -161,7 +161,8 @@ def _directory(path: Path, like: Contestant) -> Contestant:
     except (ValueError, OSError) as error:
         raise ModelError(f"cannot read {path}/config.json", details=str(error).splitlines()[:3]) from None
     made_for = (config.architectures or ["no task"])[0]
-    if not made_for.endswith(like.task.auto_class.rpartition(":")[2].removeprefix("AutoModel")):
+    module, _, kind = like.task.auto_class.rpartition(":")
+    if not module and not made_for.endswith(kind.removeprefix("AutoModel")):
         raise RequestError(f"{path} is a {made_for}, {like.path} does {like.task.name}: they cannot be compared")
     weights = tuple(sorted({*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")}))
     if not weights:
@@ -187,7 +188,8 @@ def _labels(names: Mapping[int, str], expected: Sequence[str], path: Path) -> li
 
 def _pytorch(one: Contestant, arguments: Sequence[str]) -> Finished:
     """`arguments` of run.py --benchmark for the model in PyTorch, in a fresh process."""
-    known = ["--task", one.facts["task"], "--max-length", str(one.facts["max_length"]), "--lengths", json.dumps(one.facts["lengths"])]
+    known = ["--task", one.task.name, "--asks", ",".join(one.task.asks)]
+    known += ["--max-length", str(one.facts["max_length"]), "--lengths", json.dumps(one.facts["lengths"])]
     threads = [] if "--threads" in arguments else ["--threads", str(one.facts["session"]["threads"])]
     return start([sys.executable, "-m", "edgetune.runtime.pytorch", str(one.folder), *known, *threads, *arguments])
 

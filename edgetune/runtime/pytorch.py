@@ -45,7 +45,7 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(asked.threads)
     torch.set_grad_enabled(False)
     started = time.perf_counter()
-    task = tasks.get(asked.task)
+    task = tasks.of(asked.task, asked.asks.split(","))
     tokenizer = transformers.AutoTokenizer.from_pretrained(asked.folder, local_files_only=True)
     model = load(asked.folder, task)
     load_ms = (time.perf_counter() - started) * 1000
@@ -160,6 +160,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("folder", type=Path)
     add("--benchmark", action="store_true")
     add("--task", required=True)
+    add("--asks", required=True)
     add("--provider")
     add("--texts", type=lines, default=[])
     add("--lengths", type=lengths, default=[16])

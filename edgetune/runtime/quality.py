@@ -10,7 +10,7 @@ import numpy as np
 from edgetune import progress
 from edgetune.errors import DataError, RequestError
 from edgetune.runtime.contestants import Contestant
-from edgetune.tasks import Arrays, Forward, Scores, Task
+from edgetune.tasks import Arrays, Forward, Scores, Task, flips
 
 RESAMPLES = 1000
 Rows = Sequence[Mapping[str, Any]]
@@ -33,7 +33,7 @@ def score(one: Contestant, rows: Rows, *, threads: int | None = None, provider: 
             return answer(given)
 
         scores: Scores = one.task.module.score(forward, encoded.examples, facts["pad_id"])
-    if scores.logits is not None and scores.logits.shape[1] != len(facts["labels"]):
+    if facts["labels"] and scores.logits is not None and scores.logits.shape[1] != len(facts["labels"]):
         raise RequestError(f"{one.path} tells {scores.logits.shape[1]} labels apart, the bundle {len(facts['labels'])}")
     return scores
 
@@ -75,9 +75,7 @@ def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] 
         "value": metric(np.arange(len(rows))),
         "ci95": [float(bound) for bound in np.percentile(drawn, (2.5, 97.5))],
     }
-    if scores.logits is not None and scores.lines is None:
-        found["flips"] = {"right_to_wrong": int((gained < 0).sum()), "wrong_to_right": int((gained > 0).sum())}
-    return found
+    return {**found, "flips": flipped} if (flipped := flips(reference, scores)) else found
 
 
 def _share(scores: Scores) -> float:

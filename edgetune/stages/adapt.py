@@ -52,16 +52,19 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
     )
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
-    before = _baselines(recipe, task, model, splits, pad_id, labels, device, out.parent)
+    learns: Any = task.module.training(splits["train"], model) if hasattr(task.module, "training") else task.module
+    before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent)
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
-        return task.module.metrics(task.module.score(forward(model, device), splits["validation"], pad_id), labels)
+        return task.module.metrics(learns.score(forward(model, device), splits["validation"], pad_id), labels)
 
     sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
-        task.module, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[tie]), (task.metric, tie)
+        learns, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[tie]), (task.metric, tie)
     )
     state = loop.train(model, problem, settings, device, out.parent)
+    if learns is not task.module:
+        learns.finish(model)
     model.eval()
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
     facts = _facts(recipe, task, scored, labels, data.rows(dataset.path, "test"))
@@ -169,6 +172,7 @@ def _facts(
 def _baselines(
     recipe: Recipe,
     task: Task,
+    learns: Any,
     model: PreTrainedModel,
     splits: Mapping[str, list[dict[str, Any]]],
     pad_id: int,
@@ -183,11 +187,12 @@ def _baselines(
     if kept.exists():
         return json.loads(kept.read_text("utf-8"))
     model.eval()
-    untrained = task.module.score(forward(model, device), splits["test"], pad_id)
+    untrained = learns.score(forward(model, device), splits["test"], pad_id)
     found = {"untrained": task.module.metrics(untrained, labels)}
     if simple := baselines.BASELINES.get(task.name):
         scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
-        found[f"frozen_{simple.__name__}"] = task.module.metrics(scores, labels)
+        name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"
+        found[name] = task.module.metrics(scores, labels)
     for name, metrics in found.items():
         progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
     write_json(kept, found)

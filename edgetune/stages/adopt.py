@@ -20,7 +20,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
     Its labels are kept in their order. Raises ModelError when it has none, DataError when the data's labels are not among them.
     """
-    task = tasks.get(recipe.task)
+    task = tasks.of(recipe.task, dataset.facts["columns"])
     folder = Path(recipe.model)
     recipe, model = _load(recipe, folder, task)
     own = any((folder / name).is_file() for name in TOKENIZER_FILES)
@@ -36,6 +36,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     return {
         **{"into": "its own weights", "base_model": recipe.model, "test": metrics, "labels": labels, "max_length": longest},
         "inputs": list(tasks.inputs(task.module.collate(examples[:1], tokenizer.pad_token_id))),
+        "asks": list(task.asks),
     }
 
 
@@ -50,6 +51,10 @@ def _load(recipe: Recipe, folder: Path, task: tasks.Task) -> tuple[Recipe, Any]:
                 f"{folder} was not trained for {task.name}: it lacks {', '.join(sorted(found['missing_keys'])[:3])}",
                 mend=f"edgetune adapt --model {folder} trains it",
             )
+        for key, value in task.config.items():
+            if key == "num_labels" and model.config.num_labels != value:
+                raise ModelError(f"{folder} was not trained for {task.name}: it says {model.config.num_labels} numbers, not {value}")
+            setattr(model.config, key, value)
         return recipe, model
     from peft import PeftModel
 

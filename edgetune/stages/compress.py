@@ -32,8 +32,10 @@ def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
     if not recipe.export.fit and not any((recipe.compress.vocabulary, recipe.compress.layers, recipe.compress.feed_forward)):
         return (Size(),)
     task = tasks.get(recipe.task)
-    if task.family != "encoder" or task.asks != ("text",) or task.outputs != {"logits": (tasks.BATCH,)}:
-        raise RecipeError(f"--fit and [compress] are for one answer to one text; {recipe.task} is another task", mend="leave them out")
+    asks = merged.facts.get("asks", ["text"])
+    if task.family != "encoder" or asks != ["text"] or task.outputs != {"logits": (tasks.BATCH,)} or task.config:
+        what = "pairs of texts are another task" if len(asks) > 1 else f"{recipe.task} is another task"
+        raise RecipeError(f"--fit and [compress] are for one label of one text; {what}", mend="leave them out")
     config = AutoConfig.from_pretrained(merged.path)
     return sizes_of.sizes(recipe.compress, recipe.export.fit, shrink.layers(config), shrink.feed_forward(config), config.vocab_size)
 

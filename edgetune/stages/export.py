@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import AutoTokenizer, GenerationConfig
 
 from edgetune import data, progress, tasks
@@ -27,7 +28,7 @@ from edgetune.runtime import available, measurable
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
-from edgetune.tasks import Task, said_beside
+from edgetune.tasks import Task, flips, said_beside
 
 MB = 1e6
 
@@ -67,7 +68,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
     `forms`: the adapted model, then smaller ones. `work` keeps candidates and their scores by content, so that targets share them. Raises
     GateError when every candidate is refused, when a budget is broken, or when the bundle does not reproduce its golden vectors.
     """
-    task = tasks.get(recipe.task)
+    task = tasks.of(recipe.task, dataset.facts["columns"])
     made = choice.choose(recipe, target, dataset, forms, work)
     gc.collect()
     chosen, form = made.chosen, next(form for form in forms if form.name == made.chosen.form)
@@ -90,7 +91,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             tolerance=chosen.scheme.tolerance,
             elsewhere=chosen.scheme.elsewhere,
             lengths=made.lengths,
-            golden=_golden_items(recipe, dataset, tokenizer, length),
+            golden=_golden_items(recipe, task, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
             generation=_generation(tokenizer, form.model.path, form.graph) if task.family == "decoder" else None,
@@ -122,7 +123,6 @@ def _facts(task: Task, made: Choice, labels: list[str]) -> dict[str, Any]:
     before, after = (task.module.metrics(c.test, labels) for c in (base, chosen))
     metric = task.metric
     drop = before[metric] - after[metric]
-    known = base.test.weight > 0
     facts = {
         "form": chosen.form,
         "scheme": chosen.scheme.name,
@@ -131,17 +131,14 @@ def _facts(task: Task, made: Choice, labels: list[str]) -> dict[str, Any]:
         "quality": after[metric],
         "baseline": before[metric],
         "drop": drop,
-        "rows": int(known.sum()),
+        "rows": int(np.count_nonzero(base.test.weight)),
         "proven": chosen.verdict.proven if chosen.verdict else True,
         "verdict": chosen.reason,
         "test": after,
         "test_float": before,
-        "flips": {},
+        "flips": flips(base.test, chosen.test),
         "candidates": made.tried,
     }
-    if task.family == "encoder":
-        worse, better = (int((a.test.value[known] > b.test.value[known]).sum()) for a, b in ((base, chosen), (chosen, base)))
-        facts["flips"] = {"right_to_wrong": worse, "wrong_to_right": better}
     if (drop > 0) == task.higher_is_better and drop != 0:
         progress.warn(f"{metric} on test is {abs(drop):.4f} worse than the float model's ({before[metric]:.4f} -> {after[metric]:.4f})")
     return facts
@@ -185,8 +182,7 @@ def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, A
     return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": 128, **float_graph.facts["generation"]}
 
 
-def _golden_items(recipe: Recipe, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:
-    task = tasks.get(recipe.task)
+def _golden_items(recipe: Recipe, task: Task, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:
     if recipe.export.golden == "synthetic":
         return golden.items(golden.synthetic(tokenizer, max_length=longest, seed=recipe.seed), task.asks, task.markers)
     progress.note("golden vectors: rows of your validation data ship in the bundle, as asked (export.golden)")

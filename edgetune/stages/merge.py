@@ -40,6 +40,7 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
         "labels": labels,
         "max_length": longest,
         "inputs": adapted.facts["inputs"],
+        "asks": list(tasks.of(recipe.task, dataset.facts["columns"]).asks),
     }
     if difference > TOLERANCE or flips:
         raise GateError(

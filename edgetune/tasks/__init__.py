@@ -15,12 +15,14 @@ and, where the task has them:
     report(scores, labels) -> a row a label
     calibrate(scores, recipe) -> what an app needs beside the outputs (a temperature, thresholds), chosen on the scores of validation
     calibrated(scores, facts) -> metrics of what the app then answers
+    training(examples, model) -> what learns in the module's place, where a model learns in another unit than it answers in: it has
+        `collate`, `loss` and `score`, and `finish(model)` brings the trained model to the unit of its answers
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
@@ -33,6 +35,12 @@ Arrays = Mapping[str, np.ndarray]
 Forward = Callable[[Arrays], Arrays]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model may read of a batch
 BATCH, SEQUENCE = "batch_size", "sequence_length"  # symbolic dimensions, spelled as transformers.js resolves them
+TEXT = (  # names of columns with a text, or the first of two,
+    *("text", "sentence", "utterance", "query", "content", "message", "review", "input"),
+    *("sentence1", "premise", "question1", "text1", "text_a", "sentence_a"),
+)
+PAIR = ("text_pair", "sentence2", "hypothesis", "question2", "text2", "text_b", "sentence_b")  # with the second
+SCORE = ("score", "similarity", "similarity_score", "rating", "stars", "value", "label")  # and with a number
 LABELLED = ("label", "labels", "tags")  # columns that hold names of classes
 
 
@@ -52,6 +60,7 @@ class Task:
     tie: str = "log_loss"  # the metric, lower is better, that decides between equal ones
     pipeline_tag: str = ""  # what Hugging Face calls it, when that is another name
     markers: tuple[str, ...] = ()  # tokens of its texts that the tokenizer gets as special ones
+    config: Mapping[str, Any] = field(default_factory=dict)  # what of the model's configuration it sets
 
     @property
     def module(self) -> ModuleType:
@@ -84,7 +93,7 @@ class Scores:
     `value` [n] float64 and `weight` [n] float64: the metric that the gate decides is sum(value) / sum(weight)
     (classification: right or wrong, weight 1; generation: negative log-likelihood and number of tokens), unless the task has a `quality`.
     `logits` [m, classes] float32 and `target` [m] int64 where there are classes, else None: one line a row, or `lines` [n] int64 of them
-    (tokens of a row). `extra` [n, k] float64: what else the task's metrics are made of.
+    (tokens of a row). Several classes a row: `target` [m, classes], 0 or 1. `extra` [n, k] float64: what else the task's metrics are made of.
     """
 
     value: np.ndarray
@@ -114,21 +123,71 @@ def joined(parts: Sequence[Scores]) -> Scores:
     return Scores(**{name: np.concatenate(column) for name, column in columns.items() if all(part is not None for part in column)})
 
 
+def flips(before: Scores, after: Scores) -> dict[str, int]:
+    """How many rows went from right to wrong and back; nothing where a row is neither, but a number or several answers."""
+    values, weights = (np.concatenate([getattr(one, name) for one in (before, after)]) for name in ("value", "weight"))
+    if before.logits is None or not np.isin(values, (0, 1)).all() or not np.isin(weights, (0, 1)).all():
+        return {}
+    known = before.weight > 0
+    gained = (after.value - before.value)[known]
+    return {"right_to_wrong": int((gained < 0).sum()), "wrong_to_right": int((gained > 0).sum())}
+
+
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         Task(
             name="text-classification",
-            title="one label for a text",
+            title="one label for a text, or for a pair",
             family="encoder",
             auto_class="AutoModelForSequenceClassification",
-            columns={
-                "text": ("text", "sentence", "utterance", "query", "content", "message", "review", "input"),
-                "label": ("label", "labels", "category", "intent", "class", "target", "sentiment"),
-            },
+            columns={"text": TEXT, "text_pair": PAIR, "label": ("label", "labels", "category", "intent", "class", "target", "sentiment")},
+            optional=frozenset({"text_pair"}),
+            asks=("text", "text_pair"),
             metric="accuracy",
             higher_is_better=True,
             example='{"text": "turn on the kitchen light", "label": "lights_on"}',
+        ),
+        Task(
+            name="multi-label-classification",
+            title="any number of labels for a text, or for a pair",
+            family="encoder",
+            auto_class="AutoModelForSequenceClassification",
+            columns={"text": TEXT, "text_pair": PAIR, "labels": ("labels", "tags", "categories", "topics", "classes", "label")},
+            optional=frozenset({"text_pair"}),
+            asks=("text", "text_pair"),
+            metric="micro_f1",
+            higher_is_better=True,
+            example='{"text": "play some jazz in the kitchen", "labels": ["music", "kitchen"]}',
+            pipeline_tag="text-classification",
+            config={"problem_type": "multi_label_classification"},
+        ),
+        Task(
+            name="text-regression",
+            title="a number for a text, or for a pair",
+            family="encoder",
+            auto_class="AutoModelForSequenceClassification",
+            columns={"text": TEXT, "text_pair": PAIR, "score": SCORE},
+            optional=frozenset({"text_pair"}),
+            asks=("text", "text_pair"),
+            metric="spearman",
+            higher_is_better=True,
+            example='{"text": "the room was clean, the staff rude", "score": 3.5}',
+            tie="mean_squared_error",
+            pipeline_tag="text-classification",
+            config={"num_labels": 1, "problem_type": "regression"},
+        ),
+        Task(
+            name="sentence-similarity",
+            title="a vector for a text, near those of texts that mean the same",
+            family="encoder",
+            auto_class="edgetune.tasks.sentence_encoder:SentenceEncoder",
+            columns={"text": TEXT, "text_pair": PAIR, "score": SCORE},
+            metric="spearman",
+            higher_is_better=True,
+            example='{"text": "a plane is taking off", "text_pair": "an air plane is taking off", "score": 5.0}',
+            outputs={"sentence_embedding": (BATCH,)},
+            tie="correlation_distance",
         ),
         Task(
             name="relation-extraction",
@@ -226,6 +285,12 @@ def get(name: str) -> Task:
     return pick(TASKS, name, "task")
 
 
+def of(name: str, columns: Collection[str]) -> Task:
+    """The task as data with these columns has it: a text that may be absent, and is, is not asked for."""
+    task = get(name)
+    return replace(task, asks=tuple(column for column in task.asks if column in columns or column not in task.optional))
+
+
 def batches(examples: Sequence[Mapping[str, Any]], size: int) -> list[list[int]]:
     """Indices of `examples` in batches of like length, shortest first."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
@@ -252,6 +317,12 @@ def padded(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.n
     if "token_type_ids" in examples[0]:
         found["token_type_ids"] = pad([example["token_type_ids"] for example in examples], 0)
     return found
+
+
+def texts(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], ...]:
+    """The texts of `rows`, and their second texts where they have one."""
+    names = ("text", "text_pair") if rows and "text_pair" in rows[0] else ("text",)
+    return tuple([row[name] for row in rows] for name in names)
 
 
 def tokens(tokenizer: Any, *texts: Sequence[str], max_length: int) -> tuple[list[dict[str, Any]], int]:

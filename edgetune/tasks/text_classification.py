@@ -1,4 +1,4 @@
-"""One label for a text: accuracy, macro-F1, and a confidence that means something.
+"""One label for a text, or for a pair of texts: accuracy, macro-F1, and a confidence that means something.
 
 Rows marked as out of scope carry the class index -1. In training they pull the answer towards "no idea": their target is the uniform
 distribution (outlier exposure, Hendrycks et al., arXiv:1812.04606). They count in no accuracy; they choose and prove the
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import Encoded, Forward, Scores, batches, confidence, inputs, padded, tokens
+from edgetune.tasks import Encoded, Forward, Scores, batches, confidence, inputs, padded, texts, tokens
 from edgetune.tasks.confidence import OUT_OF_SCOPE, softmax
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int
     A label that is not in `labels` is out of scope.
     """
     index = {label: i for i, label in enumerate(labels)}
-    names = ("text", "text_pair") if rows and "text_pair" in rows[0] else ("text",)
-    examples, cut = tokens(tokenizer, *([row[name] for row in rows] for name in names), max_length=max_length)
+    examples, cut = tokens(tokenizer, *texts(rows), max_length=max_length)
     return Encoded(
         [{**example, "label": index.get(row.get("label", ""), OUT_OF_SCOPE)} for example, row in zip(examples, rows, strict=True)], cut
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,43 @@ def wikitext2(source: Path, out: Path) -> Iterable[str]:
     return kept
 
 
+def stsb(source: Path, out: Path, row: Callable[[str, str, float], dict[str, Any]] | None = None) -> Iterable[str]:
+    """Pairs with a score from 0 to 5, or what `row` makes of them."""
+    import csv
+
+    texts = []
+    for name, own, most in (("train", "train", 300), ("validation", "dev", 80), ("test", "test", 80)):
+        with (source / "stsb" / f"stsb-en-{own}.csv").open(encoding="utf-8", newline="") as file:
+            every = [(first, second, float(score)) for first, second, score in csv.reader(file)]
+        some = sorted(every[:: len(every) // most][:most], key=lambda one: len(one[0]) + len(one[1]))[:-5]  # without the longest
+        save(out / f"{name}.jsonl", [row(*one) if row else dict(zip(("text", "text_pair", "score"), one, strict=True)) for one in some])
+        texts += [text for first, second, _ in some for text in (first, second)]
+    return texts
+
+
+def paraphrases(source: Path, out: Path) -> Iterable[str]:
+    """The same pairs with a label: do the two say the same (a score of 3.5 and above)?"""
+    return stsb(
+        source, out, lambda first, second, score: {"premise": first, "hypothesis": second, "label": "same" if score >= 3.5 else "other"}
+    )
+
+
+def snips_kinds(source: Path, out: Path) -> Iterable[str]:
+    """What is named in a request, whatever its intent: the kinds of its slots, each a label; those that are in 40 requests at least."""
+    rows = []
+    for path in sorted((source / "snips").glob("*/train_*.json")):
+        if not path.name.endswith("_full.json"):
+            [requests] = json.loads(path.read_text("utf-8", errors="replace")).values()
+            for request in requests[:60]:
+                kinds = {part["entity"] for part in request["data"] if "entity" in part}
+                rows.append({"text": "".join(part["text"] for part in request["data"]).strip(), "labels": sorted(kinds)})
+    counts = Counter(kind for row in rows for kind in row["labels"])
+    for row in rows:
+        row["labels"] = [kind for kind in row["labels"] if counts[kind] >= 40]
+    save(out / "train.jsonl", rows)
+    return [row["text"] for row in rows]
+
+
 def nl2bash(source: Path, out: Path) -> Iterable[str]:
     sides = [(source / "nl2bash" / name).read_text("utf-8").split("\n") for name in ("all.nl", "all.cm")]
     rows = [{"prompt": nl, "completion": cm} for nl, cm in zip(*sides, strict=True) if len(nl) + len(cm) < 120][:160]
@@ -137,8 +175,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(-1, keepdims=True)
 
 
-def label(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    _, inputs = encoded(folder, item)
+def fields(item: Any) -> list[str]:
+    return list(item.values()) if isinstance(item, Mapping) else [item]
+
+
+def label(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    _, inputs = encoded(folder, *fields(item))
     logits = outputs(folder, facts["task"], inputs)["logits"][0]
     chances = softmax(logits / facts["confidence"]["temperature"])
     sure = chances.max() >= facts["confidence"]["reject_below"]
@@ -149,6 +191,31 @@ def label(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         "scores": {facts["labels"][i]: chances[i] for i in best},
         "cut": False,
     }
+
+
+def labels(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    _, inputs = encoded(folder, *fields(item))
+    chances = 1 / (1 + np.exp(-outputs(folder, facts["task"], inputs)["logits"][0]))
+    order = [int(i) for i in np.argsort(-chances)]
+    said = [i for i in order if chances[i] >= facts["confidence"]["thresholds"][i]]
+    shown = [*order[:3], *(i for i in said if i not in order[:3])]
+    return {"labels": [facts["labels"][i] for i in said], "scores": {facts["labels"][i]: chances[i] for i in shown}, "cut": False}
+
+
+def number(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    _, inputs = encoded(folder, *fields(item))
+    return {"score": float(outputs(folder, facts["task"], inputs)["logits"][0, 0]), "cut": False}
+
+
+def vector(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The mean of the last hidden states, of length 1."""
+    import torch
+    from transformers import AutoModel
+
+    _, inputs = encoded(folder, item)
+    with torch.no_grad():
+        mean = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state[0].mean(0)
+    return {"embedding": (mean / mean.norm()).double().tolist(), "cut": False}
 
 
 def entities(folder: Path, item: str, facts: Mapping[str, Any], output: str = "logits") -> list[dict[str, Any]]:
@@ -251,6 +318,10 @@ def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str,
 
 CASES: dict[str, Case] = {
     "one label": Case("text-classification", banking77, label),
+    "a label of a pair": Case("text-classification", paraphrases, label),
+    "several labels": Case("multi-label-classification", snips_kinds, labels, keys={"adapt.max_steps": 150}),
+    "a number": Case("text-regression", stsb, number),
+    "vectors": Case("sentence-similarity", stsb, vector),
     "entities": Case(
         "token-classification", snips, lambda *given: {"entities": entities(*given), "cut": False}, keys={"adapt.max_steps": 120}
     ),

@@ -92,7 +92,7 @@ def encoder_spec(merged: Path, graph: Path, **changes) -> Spec:
     (licences / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     given = {
         "target": load("x86_64"),
-        "task": tasks.get("text-classification"),
+        "task": tasks.of("text-classification", ("text",)),
         "scheme": "fp32",
         "graph": graph,
         "suffix": "",
