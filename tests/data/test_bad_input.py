@@ -312,7 +312,7 @@ def test_all_lines_broken(one: Any, refused: Refused) -> None:
         ({"text": "a"}, "no label"),
         ({"text": "a", "label": None}, "no label"),
         ({"text": "a", "label": float("nan")}, "no label"),
-        ({"text": "a", "label": ["x", "y"]}, "a label that is no string"),
+        ({"text": "a", "label": ["x", "y"]}, "several labels"),
         ({"text": {"en": "a"}, "label": "x"}, "a text that is no string"),
         ({"text": "\ud83d", "label": "x"}, "a text that is not valid Unicode"),
     ],
