@@ -136,14 +136,18 @@ def calibrate(scores: Scores, recipe: Recipe) -> dict[str, Any]:
     if answerable.all():
         return {"no_answer_above": None, "chosen_by": "every question of validation has an answer"}
     order = np.argsort(gap, kind="stable")
+    sorted_gap = gap[order]
     gained = np.where(answerable, scores.extra[:, F1_ANSWERED], -1.0)[order].cumsum()  # by answering the first k + 1, instead of none
-    best = int(gained.argmax())
+    parted = np.append(sorted_gap[:-1] < sorted_gap[1:], True)  # no threshold stands between equal ones
+    best = int(np.where(parted, gained, -np.inf).argmax())
     if gained[best] <= 0:
-        threshold = float(gap[order[0]]) - 1
+        threshold = float(sorted_gap[0]) - 1
     elif best + 1 == len(gap):
-        threshold = float(gap[order[best]]) + 1
+        threshold = float(sorted_gap[best]) + 1
     else:
-        threshold = float(gap[order[best]] + gap[order[best + 1]]) / 2
+        below, above = sorted_gap[best : best + 2].tolist()
+        middle = (below + above) / 2
+        threshold = middle if middle < above else below
     return {
         "no_answer_above": threshold,
         "chosen_by": f"validation: the best F1 on {len(gap)} questions, {int((~answerable).sum())} without an answer",

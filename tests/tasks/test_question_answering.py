@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -179,6 +179,7 @@ def test_answers_that_are_not_there(tokenizer: Any) -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example([(0.0, True, 0.5), (0.0, False, 0.0)])
 @given(st.lists(st.tuples(st.floats(-3, 3), st.booleans(), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=12))
 def test_no_threshold_does_better(rows: list[tuple[float, bool, float]]) -> None:
     extra = np.zeros((len(rows), 6))
