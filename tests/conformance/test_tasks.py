@@ -339,7 +339,7 @@ def test_every_task_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
-    case, source = CASES[name], Path(os.environ.get("EDGETUNE_DATA", "nowhere"))
+    case, source = CASES[name], Path(os.environ.get("EDGETUNE_DATA", Path(__file__).parents[3] / "shared" / "data"))
     if not source.is_dir():
         pytest.skip("EDGETUNE_DATA names no folder with the data sets")
     (tmp_path / "data").mkdir()
