@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 OUTSIDE = "O"
@@ -113,29 +114,18 @@ def _parts(tag: str) -> tuple[str, str]:
     return (_ROLES[match[1]], match[2]) if match else ("?", tag)
 
 
-def _bio2(tags: Sequence[str]) -> tuple[list[str], str]:
+def _begun(tags: Sequence[str], strict: bool) -> tuple[list[str], str]:
+    """An I- that continues nothing is a problem (BIO2: `strict`), or begins an entity (IOB1)."""
     out: list[str] = []
     before = ("O", "")
     for number, tag in enumerate(tags, 1):
         role, kind = _parts(tag)
         if role not in "OBI":
             return [], f'tag {number} is "{tag[:40]}", neither O nor B- nor I-'
-        if role == "I" and (before[0] == "O" or before[1] != kind):
+        continues = role == "I" and before[0] != "O" and before[1] == kind
+        if role == "I" and not continues and strict:
             return [], f'tag {number} is "{tag[:40]}", which continues nothing'
-        out.append(tag if role == "O" else f"{role}-{kind}")
-        before = role, kind
-    return out, ""
-
-
-def _iob1(tags: Sequence[str]) -> tuple[list[str], str]:
-    out: list[str] = []
-    before = ("O", "")
-    for number, tag in enumerate(tags, 1):
-        role, kind = _parts(tag)
-        if role not in "OBI":
-            return [], f'tag {number} is "{tag[:40]}", neither O nor B- nor I-'
-        opens = role == "B" or before[0] == "O" or before[1] != kind
-        out.append(tag if role == "O" else f"{'B' if opens else 'I'}-{kind}")
+        out.append(tag if role == "O" else f"{'I' if continues else 'B'}-{kind}")
         before = role, kind
     return out, ""
 
@@ -166,8 +156,8 @@ def _bioes(tags: Sequence[str]) -> tuple[list[str], str]:
 
 
 SCHEMES: dict[str, Convert] = {
-    "BIO2": _bio2,
-    "IOB1": _iob1,
+    "BIO2": partial(_begun, strict=True),
+    "IOB1": partial(_begun, strict=False),
     "IO": _io,
     "BIOES": _bioes,
     "one tag a word": _alone,

@@ -20,7 +20,7 @@ TYPES = {"AutoModelForSequenceClassification": TaskType.SEQ_CLS, "AutoModelForCa
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
-    """The base model, frozen, with fresh adapters; a classifier's head is trained whole.
+    """The base model, frozen, with fresh adapters; a classifier's head and the embeddings of a task's markers are trained whole.
 
     Raises RecipeError when lora.modules names no module of the model.
     """
@@ -36,6 +36,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:
         target_modules=_targets(recipe, base),
         exclude_modules=rf"(.*\.)?({'|'.join(whole)})(\..*)?" if whole else None,
         modules_to_save=whole or None,
+        trainable_token_indices=_markers(base),
     )
     return get_peft_model(base, config)
 
@@ -68,6 +69,13 @@ def merge(recipe: Recipe, folder: Path, labels: Sequence[str]) -> Merge:
 
 def _folded(base: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return _adapted(base, folder).merge_and_unload(safe_merge=True).eval()
+
+
+def _markers(base: PreTrainedModel) -> dict[str, list[int]] | None:
+    """The embedding's name and the new tokens in it, which start at random and say nothing unless they learn."""
+    table = base.get_input_embeddings()
+    ids = getattr(base.config, "marker_token_id", None)
+    return {next(name for name, module in base.named_modules() if module is table): list(ids)} if ids else None
 
 
 def _quantized(recipe: Recipe) -> bool:

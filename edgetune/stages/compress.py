@@ -60,7 +60,7 @@ def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[s
 def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
     """Write the model of `size` into `out`. Returns its sizes, what distillation reached on the first half of validation, and the seconds."""
     started = time.monotonic()
-    source, facts = merged.path, {"size": size.name} | {name: merged.facts[name] for name in ("labels", "max_length", "inputs")}
+    source, facts = merged.path, {"size": size.name} | {name: merged.facts[name] for name in ("labels", "max_length")}
     if size.vocabulary:
         place = out if not size.learns else out.parent / "vocabulary"
         facts["vocabulary"] = _prune(recipe, dataset, merged.path, size, place)

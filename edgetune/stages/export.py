@@ -59,7 +59,7 @@ def _plan(recipe: Recipe, merged: Merged) -> Plan:
     task = tasks.get(recipe.task)
     if task.family == "decoder":
         return decoder.plan(model)
-    return encoder.plan(model, merged.facts["max_length"], task.outputs, pairs="token_type_ids" in merged.facts["inputs"])
+    return encoder.plan(model, merged.facts["max_length"], task.outputs, pairs="token_type_ids" in merged.facts.get("inputs", ()))
 
 
 def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[Form], work: Path, out: Path) -> dict[str, Any]:

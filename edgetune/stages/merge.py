@@ -39,7 +39,7 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
         "into": merged.into,
         "labels": labels,
         "max_length": longest,
-        "inputs": adapted.facts["inputs"],
+        "inputs": adapted.facts.get("inputs", []),
         "asks": list(tasks.of(recipe.task, dataset.facts["columns"]).asks),
     }
     if difference > TOLERANCE or flips:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, ClassVar
 
+import torch
 from transformers import MODEL_MAPPING, AutoConfig
 
 from edgetune.errors import ModelError
@@ -36,6 +37,13 @@ class Headed:
     def from_config(cls, config: Any, *, trust_remote_code: bool = False, **options: Any) -> Any:
         kind: Any = cls
         return _kind(kind, config.__class__)._from_config(config, **options)
+
+
+def mean_state(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the real tokens' states [b, s, hidden] -> [b, hidden]. The mask is [b, s] int64, or one that is ready to add, [b, 1, 1, s]."""
+    real = attention_mask if attention_mask.ndim == 2 else attention_mask[:, 0, 0] == 0
+    weight = real.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
 
 
 def base(model: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from edgetune.errors import ModelError
+from edgetune.tasks.headed import mean_state
 
 POOLING = "1_Pooling/config.json"
 MODES = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}  # what we call them -> what sentence-transformers does
@@ -69,12 +70,7 @@ class SentenceEncoder(torch.nn.Module):
         """[b, s] int64 -> `sentence_embedding` [b, hidden] float32 of length 1. The mask may also be one that is ready to add, [b, 1, 1, s]."""
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state.float()
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            real = attention_mask if attention_mask.ndim == 2 else attention_mask[:, 0, 0] == 0
-            weight = real.unsqueeze(-1).float()
-            pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        pooled = hidden[:, 0] if self.pooling == "cls" else mean_state(hidden, attention_mask)
         return {"sentence_embedding": torch.nn.functional.normalize(pooled, dim=-1)}
 
 

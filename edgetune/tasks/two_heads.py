@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-from edgetune.tasks.headed import Headed, base
+from edgetune.tasks.headed import Headed, base, mean_state
 
 INTENT = "intent:"  # how the label of an intent begins; the others are tags
 
@@ -34,9 +34,7 @@ def _forward(self: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, *
     """
     said = base(self)(input_ids=input_ids, attention_mask=attention_mask, **options)
     hidden = self.dropout(said.last_hidden_state)
-    real = attention_mask if attention_mask.ndim == 2 else attention_mask[:, 0, 0] == 0
-    weight = real.unsqueeze(-1).to(hidden.dtype)
-    pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+    pooled = mean_state(hidden, attention_mask)
     return Said(logits=self.classifier(pooled), slot_logits=self.slot_classifier(hidden), hidden_states=said.hidden_states)
 
 

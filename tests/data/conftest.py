@@ -7,9 +7,24 @@ from typing import Any
 
 import pytest
 
-from edgetune import data, progress
+from edgetune import data, progress, tasks
 from edgetune.errors import DataError
 from edgetune.recipe import Recipe, load
+
+
+def task(name: str, columns: dict[str, tuple[str, ...]], optional: tuple[str, ...] = ()) -> tasks.Task:
+    """A row of the table, for data alone."""
+    return tasks.Task(
+        name=name,
+        title=f"title of {name}",
+        family="encoder",
+        auto_class="",
+        columns=columns,
+        metric="",
+        higher_is_better=True,
+        example="{}",
+        optional=frozenset(optional),
+    )
 
 
 @pytest.fixture

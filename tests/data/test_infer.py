@@ -13,6 +13,8 @@ from edgetune import pipeline, progress, tasks
 from edgetune.data import infer
 from edgetune.errors import DataError, RecipeError
 
+from .conftest import task
+
 Folder = Callable[..., Path]
 TEXT = ("text", "sentence")
 TASKS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -32,20 +34,7 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {
-        name: tasks.Task(
-            name=name,
-            title=f"title of {name}",
-            family="encoder",
-            auto_class="",
-            columns=columns,
-            metric="",
-            higher_is_better=True,
-            example="{}",
-        )
-        for name, columns in TASKS.items()
-    }
-    monkeypatch.setattr(infer, "TASKS", rows)
+    monkeypatch.setattr(infer, "TASKS", {name: task(name, columns) for name, columns in TASKS.items()})
 
 
 MARKED = "the <e1>dog</e1> of <e2>Ann</e2>"

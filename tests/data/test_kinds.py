@@ -20,22 +20,10 @@ from edgetune.data.columns import answer, key, question
 from edgetune.errors import DataError
 from edgetune.recipe import load
 
+from .conftest import task
+
 Folder = Callable[..., Path]
 quick = settings(max_examples=200, deadline=None)
-
-
-def task(name: str, columns: dict[str, tuple[str, ...]], optional: tuple[str, ...] = ()) -> tasks.Task:
-    return tasks.Task(
-        name=name,
-        title="",
-        family="encoder",
-        auto_class="",
-        columns=columns,
-        metric="",
-        higher_is_better=True,
-        example="{}",
-        optional=frozenset(optional),
-    )
 
 
 PROBES = (

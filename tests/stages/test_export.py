@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def test_the_bundle_is_verified_and_its_facts_add_up(run: Any, graph: Graph, out
     assert facts["size_bytes"] == (out / "onnx" / "model_quantized.onnx").stat().st_size
     assert {"temperature", "reject_below", "chosen_by", "test"} <= set(facts["confidence"])
     json.dumps(facts)
+
+
+def test_a_model_that_an_earlier_version_merged_is_traced(run: Any, graph: Graph, out: Path) -> None:
+    """Its facts name no inputs: there were only single texts."""
+    facts = {name: fact for name, fact in run.merged.facts.items() if name not in ("inputs", "asks")}
+    traced = stage.graph(run.recipe, replace(run.merged, facts=facts), 20, 10, out)
+    assert traced["max_error"] <= 1e-4
+    assert [value.name for value in onnx.load(out / "model.onnx").graph.input] == ["input_ids", "attention_mask"]
 
 
 def labels_of(run: Any, split: str) -> list[str]:

@@ -35,6 +35,13 @@ def row(text: str, *tagged: tuple[str, str]) -> dict[str, Any]:
     return {"text": text, "words": words, "tags": [tag for _, tag in tagged]}
 
 
+def test_the_app_has_the_same_words() -> None:
+    """answers/ ships without edgetune, so it has a copy."""
+    from edgetune.runtime.answers import entities as of_the_app
+
+    assert of_the_app.WORD == entities.WORD
+
+
 def encoded(tokenizer: Any, *rows: dict[str, Any], longest: int = 64) -> Any:
     return task.encode(rows, tokenizer, max_length=longest, labels=LABELS)
 
