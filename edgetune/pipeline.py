@@ -98,7 +98,7 @@ def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], d
     from edgetune.fit.choice import Form
     from edgetune.stages.export import bundle
 
-    forms = _forms(workspace, recipe, dataset, merged)
+    forms = _forms(workspace, recipe, devices, dataset, merged)
     bundles = []
     for device in devices:
         traced = [Form(name, model, _graph(workspace, recipe, device, name, model)) for name, model in forms.items()]
@@ -139,9 +139,13 @@ def _graph(workspace: Workspace, recipe: Recipe, device: Target, form: str, mode
     return changed
 
 
-def _forms(workspace: Workspace, recipe: Recipe, dataset: Dataset, merged: Merged) -> dict[str, Merged]:
-    """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first."""
-    from edgetune.stages.compress import compress, sizes, teach
+def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> dict[str, Merged]:
+    """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first.
+
+    The search stops at one that lost far more than any of `devices` allows.
+    """
+    from edgetune.fit.choice import allowed
+    from edgetune.stages.compress import compress, hopeless, sizes, teach
 
     wanted = sizes(recipe, merged)
     forms = {WHOLE: merged}
@@ -151,6 +155,7 @@ def _forms(workspace: Workspace, recipe: Recipe, dataset: Dataset, merged: Merge
             **recipe.compress.model_dump(include={"copies", "unlabelled"}),
             "seed": recipe.seed,
             "files": _digest(recipe.compress.unlabelled),
+            "asks": list(merged.facts.get("asks", ["text"])),
         }
         taught = _staged(
             workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, merged, out), key, [dataset, merged]
@@ -166,6 +171,12 @@ def _forms(workspace: Workspace, recipe: Recipe, dataset: Dataset, merged: Merge
         parents = [dataset, merged, *([taught] if taught and size.learns else [])]
         key = {"size": asdict(size), "seed": recipe.seed, **how}
         forms[size.name] = _staged(workspace, f"compress:{size.name}", Merged, f"compressed/{size.name}", make, key, parents)
+        most = max(allowed(recipe, device, tasks.get(recipe.task)) for device in devices)
+        left = wanted[wanted.index(size) + 1 :]
+        if recipe.export.fit and left and hopeless(forms[size.name].facts, most):
+            lost = forms[size.name].facts["lost"]
+            progress.note(f"{size.name} lost {lost:.3f} of {most:g} allowed: {', '.join(one.name for one in left)} not tried")
+            break
     return forms
 
 

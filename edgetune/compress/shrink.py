@@ -52,14 +52,20 @@ def chosen(total: int, keep: int) -> list[int]:
     return [0] if keep == 1 else [round(i * (total - 1) / (keep - 1) - 1e-9) for i in range(keep)]
 
 
-def _drop_layers(student: PreTrainedModel, keep: int) -> None:
+def _stack(student: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """The layers, and the name that they are found under."""
     total = layers(student.config)
     stacks = [
         (name, module) for name, module in student.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == total
     ]
     if len(stacks) != 1:
         raise ModelError(f"cannot find the {total} layers of {type(student).__name__}", mend="leave compress.layers at 0")
-    name, stack = stacks[0]
+    return stacks[0]
+
+
+def _drop_layers(student: PreTrainedModel, keep: int) -> None:
+    name, stack = _stack(student)
+    total = len(stack)
     parent, _, own = name.rpartition(".")
     setattr(student.get_submodule(parent), own, torch.nn.ModuleList(stack[i] for i in chosen(total, keep)))
     setattr(student.config, _named(student.config, LAYERS, ""), keep)
@@ -68,7 +74,7 @@ def _drop_layers(student: PreTrainedModel, keep: int) -> None:
 def _blocks(student: PreTrainedModel) -> Iterator[tuple[torch.nn.Linear, torch.nn.Linear]]:
     """(into the block, out of it) of every feed-forward block. Gated blocks, with two ways in, are refused."""
     width = feed_forward(student.config)
-    linear = [module for module in student.modules() if isinstance(module, torch.nn.Linear)]
+    linear = [module for module in _stack(student)[1].modules() if isinstance(module, torch.nn.Linear)]
     into, out = ([m for m in linear if getattr(m, side) == width] for side in ("out_features", "in_features"))
     if len(into) != len(out) or len(into) != layers(student.config):
         raise ModelError(f"cannot find the feed-forward blocks of {type(student).__name__}", mend="leave compress.feed_forward at 0")

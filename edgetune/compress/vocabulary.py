@@ -180,7 +180,7 @@ def _logits(model: Any, rows: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
     import torch
 
     for row in filter(None, rows):
-        feeds = {"input_ids": torch.tensor([row])}
+        feeds = {"input_ids": torch.tensor([row]), "attention_mask": torch.ones((1, len(row)), dtype=torch.int64)}
         if model.config.is_encoder_decoder:
             feeds["decoder_input_ids"] = feeds["input_ids"]
         with torch.no_grad():

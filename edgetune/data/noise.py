@@ -10,15 +10,19 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from edgetune.data.columns import question
 
 CHANGED = ("text", "prompt", "question", "source")  # what a person types
+Asked = tuple[str, ...]  # a text, or a pair
+Change = Callable[[str, random.Random, Sequence[str]], str]
 WORD = re.compile(r"[^\W\d_]{3,}")  # what people mistype: three letters or more
 ANY_WORD = re.compile(r"\w+")
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 DROPOUT = 0.2  # of the words
+EXCHANGED = 0.3  # of the texts with markers get what another has between them
 TRIES = 20  # drawn for each text that is asked for, before giving up on a set that has no more to offer
 
 
@@ -46,25 +50,63 @@ def unseen(rows: Iterable[Mapping[str, Any]], train_texts: Iterable[str], tokeni
     ]
 
 
-def augment(texts: Sequence[str], n: int, seed: int) -> list[str]:
-    """`n` different texts like `texts`, none of them among `texts`, without labels: a teacher says what they mean.
+def augment(asked: Sequence[Asked], n: int, seed: int, markers: Sequence[str] = ()) -> list[Asked]:
+    """`n` different texts (or pairs of texts) like `asked`, none of them among `asked`, without labels: a teacher says what they mean.
 
-    Each is one of the texts with words dropped, a span cut out, a span exchanged for one of another text, or typing errors; some have another
-    case or punctuation too. Fewer than `n` come back only where a small set has no more to offer.
+    Each is one of them with words dropped, a span cut out, a span exchanged for one of another text, or typing errors; some have another
+    case or punctuation too. Of a pair one text is changed. What stands between `markers`, an opening and a closing one in turn, stays, or is
+    exchanged for what stands there in another text. Fewer than `n` come back only where a small set has no more to offer.
     """
-    draw = random.Random(f"{seed} {len(texts)}")
-    known, found = set(texts), dict[str, None]()
-    for _ in range(n * TRIES if texts else 0):
+    draw = random.Random(f"{seed} {len(asked)}")
+    known, found = set(asked), dict[Asked, None]()
+    columns = [_plain(column, markers) for column in zip(*asked, strict=True)]
+    for _ in range(n * TRIES if asked else 0):
         if len(found) == n:
             break
-        new = draw.choice(CHANGES)(draw.choice(texts), draw, texts)
-        if draw.random() < 0.2:
-            new = mistype(new, draw)
-        if draw.random() < 0.2:
-            new = draw.choice(SURFACES)(new)
-        if ANY_WORD.search(new) and new not in known:
-            found[new] = None
+        change, new = draw.choice(CHANGES), list(draw.choice(asked))
+        at = draw.randrange(len(new)) if len(new) > 1 else 0
+        new[at] = _outside(new[at], markers, partial(_altered, change=change, draw=draw, others=columns[at]))
+        if markers and draw.random() < EXCHANGED:
+            new[at] = _entities(new[at], draw.choice(asked)[at], markers)
+        if all(map(ANY_WORD.search, new)) and tuple(new) not in known:
+            found[tuple(new)] = None
     return list(found)
+
+
+def _altered(text: str, change: Change, draw: random.Random, others: Sequence[str]) -> str:
+    new = change(text, draw, others)
+    if draw.random() < 0.2:
+        new = mistype(new, draw)
+    return draw.choice(SURFACES)(new) if draw.random() < 0.2 else new
+
+
+def _marked(markers: Sequence[str]) -> re.Pattern[str]:
+    """What stands between two markers, with them: one group for each pair of markers."""
+    pairs = zip(markers[::2], markers[1::2], strict=True)
+    return re.compile("|".join(f"({re.escape(opening)}.*?{re.escape(closing)})" for opening, closing in pairs), re.DOTALL)
+
+
+def _outside(text: str, markers: Sequence[str], change: Callable[[str], str]) -> str:
+    """`text` with what stands outside of the markers changed, and blanks kept where they touch."""
+    if not markers:
+        return change(text)
+    out, at = "", 0
+    for place in [*(match.span() for match in _marked(markers).finditer(text)), (len(text), len(text))]:
+        part = text[at : place[0]]
+        new = change(part) if part.strip() else part
+        out += " " * part.startswith(" ") + new.strip() + " " * part.endswith(" ") + text[slice(*place)]
+        at = place[1]
+    return out
+
+
+def _entities(text: str, other: str, markers: Sequence[str]) -> str:
+    """`text` with what `other` has between the same markers."""
+    given = {match.lastindex: match.group() for match in _marked(markers).finditer(other)}
+    return _marked(markers).sub(lambda match: given.get(match.lastindex, match.group()), text)
+
+
+def _plain(texts: Sequence[str], markers: Sequence[str]) -> list[str]:
+    return [" ".join(re.sub("|".join(map(re.escape, markers)), " ", text).split()) for text in texts] if markers else list(texts)
 
 
 def mistype(text: str, draw: random.Random) -> str:
@@ -158,7 +200,7 @@ def _mistyped(text: str, draw: random.Random, others: Sequence[str]) -> str:
     return mistype(text, draw)
 
 
-CHANGES: tuple[Callable[[str, random.Random, Sequence[str]], str], ...] = (_without_words, _cut, _exchange, _exchange, _mistyped)
+CHANGES: tuple[Change, ...] = (_without_words, _cut, _exchange, _exchange, _mistyped)
 SURFACES: tuple[Callable[[str], str], ...] = (
     str.lower,
     str.upper,

@@ -135,7 +135,7 @@ def _asked(
         labels,
         tokenizer.pad_token_id or 0,
         target,
-        _allowed(recipe, target, task),
+        allowed(recipe, target, task),
         recipe.export.strict,
         _size(recipe, target),
         _calibration(recipe, dataset, encode) if any(quant.get(name).static for name in schemes) else (),
@@ -158,7 +158,8 @@ def _schemes(recipe: Recipe, target: Target, task: Task) -> tuple[str, ...]:
     return schemes
 
 
-def _allowed(recipe: Recipe, target: Target, task: Task) -> float:
+def allowed(recipe: Recipe, target: Target, task: Task) -> float:
+    """What the metric may lose: absolute, or relative for a perplexity."""
     asked = recipe.export.max_drop if task.higher_is_better else recipe.export.max_perplexity_increase
     given = target.budget.max_drop if task.higher_is_better else target.budget.max_perplexity_increase
     return given if asked is None else asked

@@ -83,6 +83,7 @@ def search(
         if judged.candidate.chosen:
             break
     found = _at_least_one(found, whole.asked.strict)
+    found = _no_worse_than_first(found, base, whole, schemes) if fit else found
     found = [f if f.reason else replace(f, reason="not needed: a smaller and faster one was chosen") for f in found]
     found = [_on_test(f, asked[f.candidate.form]) if f.candidate.chosen else f for f in found]
     return base, found
@@ -193,6 +194,24 @@ def _at_least_one(found: list[Found], strict: bool) -> list[Found]:
     best = min(left, key=lambda f: (f.verdicts or {})["both"].bound)
     shipped = replace(best, candidate=replace(best.candidate, chosen=True), reason=f"unproven, and the likeliest of all: {best.reason}")
     return [shipped if f is best else f for f in found]
+
+
+def _no_worse_than_first(found: list[Found], base: Candidate, whole: Form, schemes: Sequence[str]) -> list[Found]:
+    """Where only the float model held, what ships without a search ships: the first scheme of the target's whose point estimate on all of
+    validation is within what is allowed. Nothing was chosen by its luck there, so no standard error is asked."""
+    chosen = next((f for f in found if f.candidate.chosen), None)
+    if chosen is None or chosen.candidate.scheme.name != "fp32" or chosen.candidate.form != whole.name:
+        return found
+    own = {f.candidate.scheme.name: f for f in found if f.candidate.form == whole.name and f.verdicts}
+    for tried in (own[name] for name in schemes if name in own and name != "fp32"):
+        candidate = scored(tried.candidate, whole.asked, ("prove",))
+        verdict = gate.decide(whole.asked.task, base.validation, candidate.validation, whole.asked.allowed)
+        if verdict.passed(whole.asked.strict):
+            reason = f"the first scheme of the target, as without a search: {verdict.reason(f'{whole.asked.task.metric} drop', whole.asked.strict)}"
+            shipped = replace(tried, candidate=replace(candidate, chosen=True, verdict=verdict, reason=reason), reason=reason)
+            left = replace(chosen, candidate=replace(chosen.candidate, chosen=False), reason="")
+            return [shipped if f is tried else left if f is chosen else f for f in found]
+    return found
 
 
 def _on_test(found: Found, asked: Asked) -> Found:

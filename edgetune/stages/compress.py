@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,36 +32,51 @@ def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
     """The sizes that the recipe asks for, the largest first."""
     if not recipe.export.fit and not any((recipe.compress.vocabulary, recipe.compress.layers, recipe.compress.feed_forward)):
         return (Size(),)
-    task = tasks.get(recipe.task)
-    asks = merged.facts.get("asks", ["text"])
-    if task.family != "encoder" or asks != ["text"] or task.outputs != {"logits": (tasks.BATCH,)} or task.config:
-        what = "pairs of texts are another task" if len(asks) > 1 else f"{recipe.task} is another task"
-        raise RecipeError(f"--fit and [compress] are for one label of one text; {what}", mend="leave them out")
+    if not tasks.get(recipe.task).imitates:
+        fitting = [task.name for task in tasks.TASKS.values() if task.imitates]
+        raise RecipeError(
+            f"--fit and [compress] are not for {recipe.task}: a smaller model learns answers to a whole text only",
+            mend=f"leave them out; they are for {', '.join(fitting)}",
+        )
     config = AutoConfig.from_pretrained(merged.path)
     return sizes_of.sizes(recipe.compress, recipe.export.fit, shrink.layers(config), shrink.feed_forward(config), config.vocab_size)
 
 
 def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[str, Any]:
     """Write the texts that students learn from into `out`, and what the adapted model answers to each."""
-    own = [question(row) for row in data.rows(dataset.path, "train")]
-    copies = noise.augment(own, recipe.compress.copies * len(own), recipe.seed)
-    more = unlabelled.texts(recipe)
-    texts = list(dict.fromkeys([*own, *copies, *more]))
+    task, asks = tasks.get(recipe.task), merged.facts.get("asks", ["text"])
+    rows = data.rows(dataset.path, "train")
+    own = [tuple(row[name] for name in asks) for row in rows]
+    if asks == ["text"]:  # the other text of a pair that is read text by text
+        own += [(row["text_pair"],) for row in rows if "text_pair" in row]
+    copies = noise.augment(own, recipe.compress.copies * len(own), recipe.seed, task.markers)
+    more = _unlabelled(recipe, asks, task.markers)
+    asked = list(dict.fromkeys([*own, *copies, *more]))
     tokenizer = AutoTokenizer.from_pretrained(merged.path)
-    examples = _encode(texts, tokenizer, merged.facts["max_length"])
-    logits = distil.teach(load_merged(merged.path, recipe.task), examples, tokenizer.pad_token_id or 0, choose(recipe.adapt))
-    (out / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
-    np.save(out / "logits.npy", logits)
-    progress.note(
-        f"students learn from {len(texts):,} texts: {len(own):,} of the training rows, {len(copies):,} altered, {len(more):,} unlabelled"
+    examples = _encode(asked, tokenizer, merged.facts["max_length"])
+    answers = distil.teach(
+        load_merged(merged.path, recipe.task), examples, _output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
     )
-    return {"texts": len(texts), "training": len(own), "altered": len(copies), "unlabelled": len(more)}
+    (out / "texts.json").write_text(json.dumps(asked, ensure_ascii=False), "utf-8")
+    np.save(out / "answers.npy", answers)
+    progress.note(
+        f"students learn from {len(asked):,} texts: {len(own):,} of the training rows, {len(copies):,} altered, {len(more):,} unlabelled"
+    )
+    return {"texts": len(asked), "training": len(own), "altered": len(copies), "unlabelled": len(more)}
+
+
+def _unlabelled(recipe: Recipe, asks: Sequence[str], markers: Sequence[str]) -> list[tuple[str]]:
+    if recipe.compress.unlabelled and (len(asks) > 1 or markers):
+        what = "marked entities" if markers else "pairs of texts"
+        raise RecipeError(f"compress.unlabelled holds plain texts, but this model reads {what}", mend="leave compress.unlabelled out")
+    return [(text,) for text in unlabelled.texts(recipe)]
 
 
 def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
     """Write the model of `size` into `out`. Returns its sizes, what distillation reached on the first half of validation, and the seconds."""
     started = time.monotonic()
-    source, facts = merged.path, {"size": size.name} | {name: merged.facts[name] for name in ("labels", "max_length")}
+    source, kept = merged.path, ("labels", "max_length", "asks", "inputs")  # what is true of every size
+    facts = {"size": size.name} | {name: merged.facts[name] for name in kept if name in merged.facts}
     if size.vocabulary:
         place = out if not size.learns else out.parent / "vocabulary"
         facts["vocabulary"] = _prune(recipe, dataset, merged.path, size, place)
@@ -115,25 +131,45 @@ def _distil(
         seed=recipe.seed,
     )
     texts = json.loads((taught.path / "texts.json").read_text("utf-8"))
-    logits = np.load(taught.path / "logits.npy", allow_pickle=False)
+    answers = np.load(taught.path / "answers.npy", allow_pickle=False)
     state = distil.distil(
         student,
         _encode(texts, tokenizer, facts["max_length"]),
-        logits,
+        answers,
+        distil.Imitation(_output(task), task.imitates, keys.temperature),
         pad_id,
         evaluate,
-        lambda found: (found[task.metric], -found["log_loss"]),
-        (task.metric, "log_loss"),
+        lambda found: (found[task.metric], -found[task.tie]),
+        (task.metric, task.tie),
         settings,
-        keys.temperature,
         device,
         out.parent,
     )
     student.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
     weights = sum(weight.numel() for weight in student.parameters())
-    return {"parameters": weights, "history": state.history, "steps": state.step, "texts": len(texts)}
+    own = evaluate(load_merged(source, recipe.task))
+    return {
+        "parameters": weights,
+        "history": state.history,
+        "steps": state.step,
+        "texts": len(texts),
+        "watched": len(half),
+        "lost": max(0.0, own[task.metric] - max(epoch[task.metric] for epoch in state.history)),
+    }
 
 
-def _encode(texts: list[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
-    return [{"input_ids": ids} for ids in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
+def hopeless(facts: Mapping[str, Any], allowed: float) -> bool:
+    """True when a student lost so much more than `allowed` that a smaller one need not be tried: by two standard errors on the rows it was
+    watched on, which no choice was made on yet."""
+    lost = facts.get("lost", 0.0)
+    return bool(lost > allowed + 2 * math.sqrt(max(lost, allowed) / max(1, facts.get("watched", 0))))
+
+
+def _output(task: tasks.Task) -> str:
+    [name] = task.outputs
+    return name
+
+
+def _encode(asked: Sequence[Sequence[str]], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    return tasks.tokens(tokenizer, *map(list, zip(*asked, strict=True)), max_length=longest)[0]

@@ -61,6 +61,7 @@ class Task:
     pipeline_tag: str = ""  # what Hugging Face calls it, when that is another name
     markers: tuple[str, ...] = ()  # tokens of its texts that the tokenizer gets as special ones
     config: Mapping[str, Any] = field(default_factory=dict)  # what of the model's configuration it sets
+    imitates: Literal["", "classes", "labels", "numbers"] = ""  # as what a smaller model learns its one output of a row; "": it can't
 
     @property
     def module(self) -> ModuleType:
@@ -147,6 +148,7 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             example='{"text": "turn on the kitchen light", "label": "lights_on"}',
+            imitates="classes",
         ),
         Task(
             name="multi-label-classification",
@@ -161,6 +163,7 @@ TASKS: dict[str, Task] = {
             example='{"text": "play some jazz in the kitchen", "labels": ["music", "kitchen"]}',
             pipeline_tag="text-classification",
             config={"problem_type": "multi_label_classification"},
+            imitates="labels",
         ),
         Task(
             name="text-regression",
@@ -176,6 +179,7 @@ TASKS: dict[str, Task] = {
             tie="mean_squared_error",
             pipeline_tag="text-classification",
             config={"num_labels": 1, "problem_type": "regression"},
+            imitates="numbers",
         ),
         Task(
             name="sentence-similarity",
@@ -188,6 +192,7 @@ TASKS: dict[str, Task] = {
             example='{"text": "a plane is taking off", "text_pair": "an air plane is taking off", "score": 5.0}',
             outputs={"sentence_embedding": (BATCH,)},
             tie="correlation_distance",
+            imitates="numbers",
         ),
         Task(
             name="relation-extraction",
@@ -203,6 +208,7 @@ TASKS: dict[str, Task] = {
             example='{"text": "the <e1>lid</e1> of a <e2>jar</e2>", "label": "Component-Whole(e1,e2)"}',
             pipeline_tag="text-classification",
             markers=("<e1>", "</e1>", "<e2>", "</e2>"),
+            imitates="classes",
         ),
         Task(
             name="token-classification",

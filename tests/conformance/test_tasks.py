@@ -338,22 +338,33 @@ def test_every_task_has_a_case() -> None:
     assert {case.task for case in CASES.values()} == set(TASKS)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
-    case, source = CASES[name], Path(os.environ.get("EDGETUNE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+def prepared(case: Case, folder: Path) -> dict[str, Any]:
+    """The recipe's keys for a slice of the case's data and a tiny model, both written into `folder`."""
+    source = Path(os.environ.get("EDGETUNE_DATA", Path(__file__).parents[3] / "shared" / "data"))
     if not source.is_dir():
         pytest.skip("EDGETUNE_DATA names no folder with the data sets")
-    (tmp_path / "data").mkdir()
-    model = case.model(tmp_path / "model", list(case.write(source, tmp_path / "data")))
-    keys = {"model": str(model), "task": case.task, "method": "full", "output": str(tmp_path / "run"), "data.path": str(tmp_path / "data")}
-    keys |= {
+    (folder / "data").mkdir()
+    model = case.model(folder / "model", list(case.write(source, folder / "data")))
+    return {
+        "model": str(model),
+        "task": case.task,
+        "method": "full",
+        "output": str(folder / "run"),
+        "data.path": str(folder / "data"),
         "adapt.max_steps": 30,
         "adapt.learning_rate": 5e-3,
         "adapt.precision": "fp32",
         "export.targets": [TARGET],
         "export.max_drop": 0.1,
+        "export.max_perplexity_increase": 0.5,
+        **case.keys,
     }
-    run = pipeline.run(load(None, keys | {"export.max_perplexity_increase": 0.5} | dict(case.keys)), "export")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    run = pipeline.run(load(None, prepared(case, tmp_path)), "export")
     task, report = tasks.get(case.task), json.loads((run / "report.json").read_text("utf-8"))
 
     before, found = report["adapt"]["baselines"], report["export"][TARGET]
@@ -384,6 +395,24 @@ def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
     for item, answer in zip(items, answers, strict=True):
         same(answer, case.truth(run / "merged", item, plain.facts))
         assert plain.line(answer)
+
+
+@pytest.mark.parametrize("name", ["a label of a pair", "vectors", "relations"])
+def test_a_smaller_model_is_sought(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    keys = prepared(case, tmp_path) | {"export.fit": True, "export.max_drop": 1.0, "compress.epochs": 1, "compress.learning_rate": 5e-3}
+    run = pipeline.run(load(None, keys), "export")
+    report = json.loads((run / "report.json").read_text("utf-8"))
+    found, bundle = report["export"][TARGET], run / "bundles" / TARGET
+    assert found["form"].startswith("1layer"), "all may be lost, so the least ships"
+    assert verify(bundle)["golden"]["passed"]
+
+    pipeline.export(run, {"export.fit": False, "export.schemes": ("fp32",), "compress.layers": 1})
+    plain = open_bundle(bundle)
+    rows = [json.loads(line) for line in (run / "data" / "test.jsonl").read_text("utf-8").splitlines()]
+    items = [case.asked(columns.item(row, plain.facts["asks"])) for row in rows[:ITEMS]]
+    for item, answer in zip(items, plain.predict(items), strict=True):
+        same(answer, case.truth(run / "compressed" / "1layer", item, plain.facts))
 
 
 def same(answer: Any, truth: Any) -> None:

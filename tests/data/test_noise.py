@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -99,8 +101,12 @@ def test_unseen_rows_have_a_new_word_or_a_new_piece() -> None:
     assert noise.unseen(rows, [], Letters()) == rows[:4]
 
 
+def singles(texts: Sequence[str], n: int, seed: int) -> list[str]:
+    return [text for (text,) in noise.augment([(text,) for text in texts], n, seed)]
+
+
 def test_augmented_texts_are_new_different_and_made_of_the_old_words_or_near_them() -> None:
-    made = noise.augment(TEXTS, 500, 0)
+    made = singles(TEXTS, 500, 0)
     assert len(made) == len(set(made)) == 500
     assert not set(made) & set(TEXTS)
     words = {word for text in TEXTS for word in text.split()}
@@ -110,17 +116,41 @@ def test_augmented_texts_are_new_different_and_made_of_the_old_words_or_near_the
 
 
 def test_augmenting_is_deterministic() -> None:
-    assert noise.augment(TEXTS, 50, 0) == noise.augment(TEXTS, 50, 0)
-    assert noise.augment(TEXTS, 50, 1) != noise.augment(TEXTS, 50, 0)
+    assert singles(TEXTS, 50, 0) == singles(TEXTS, 50, 0)
+    assert singles(TEXTS, 50, 1) != singles(TEXTS, 50, 0)
 
 
 def test_a_small_set_gives_what_it_has() -> None:
-    assert noise.augment([], 5, 0) == []
-    assert noise.augment([""], 5, 0) == []
-    assert 0 < len(noise.augment(["on"], 5, 0)) <= 5
-    assert noise.augment(TEXTS, 0, 0) == []
+    assert singles([], 5, 0) == []
+    assert singles([""], 5, 0) == []
+    assert 0 < len(singles(["on"], 5, 0)) <= 5
+    assert singles(TEXTS, 0, 0) == []
 
 
 def test_text_without_spaces_is_varied_too() -> None:
-    made = noise.augment(["打开厨房的灯", "把音乐关掉吧"], 20, 0)
+    made = singles(["打开厨房的灯", "把音乐关掉吧"], 20, 0)
     assert len(made) == 20 and all(set(text.rstrip("?")) <= set("打开厨房的灯把音乐关掉吧") for text in made)
+
+
+def test_one_text_of_a_pair_is_changed() -> None:
+    pairs = [(text, text[::-1]) for text in TEXTS]
+    made = noise.augment(pairs, 300, 0)
+    assert len(made) == len(set(made)) == 300
+    own = [set(column) for column in zip(*pairs, strict=True)]
+    changed = [[text not in column for text, column in zip(pair, own, strict=True)] for pair in made]
+    assert all(sum(one) <= 1 for one in changed), "a whole text may be exchanged for another's"
+    assert {one.index(True) for one in changed if any(one)} == {0, 1}
+
+
+def test_marked_entities_stay_or_come_from_another_text() -> None:
+    markers = ("<e1>", "</e1>", "<e2>", "</e2>")
+    texts = [f"{text} <e1>the {i}st lamp</e1> and the <e2>door {i}</e2> of it" for i, text in enumerate(TEXTS)]
+    made = [text for (text,) in noise.augment([(text,) for text in texts], 300, 0, markers)]
+    assert len(set(made)) == 300
+    entity = re.compile("<e1>the [0-9]+st lamp</e1>|<e2>door [0-9]+</e2>")
+    entities = [entity.findall(text) for text in made]
+    assert all(len(found) == 2 and sum(text.count(marker) for marker in markers) == 4 for text, found in zip(made, entities, strict=True))
+    own = {(text.split("<e1>")[0], entity.findall(text)[0]) for text in texts}
+    assert any((text.split("<e1>")[0], found[0]) not in own for text, found in zip(made, entities, strict=True)), "another text's"
+    outside = {entity.sub("", text) for text in made}
+    assert len(outside) > 200, "what stands around them is changed"

@@ -38,9 +38,9 @@ def test_the_texts_are_the_training_rows_and_altered_ones(run: Any, taught: Arti
     own = run.dataset.facts["rows"]["train"]
     assert taught.facts == {"texts": len(texts), "training": own, "altered": len(texts) - own, "unlabelled": 0}
     assert len(texts) > 2 * own
-    assert np.load(taught.path / "logits.npy").shape == (len(texts), len(run.merged.facts["labels"]))
+    assert np.load(taught.path / "answers.npy").shape == (len(texts), len(run.merged.facts["labels"]))
     held_out = {row["text"] for split in ("validation", "test") for row in stage.data.rows(run.dataset.path, split)}
-    assert not held_out & set(texts[:own])
+    assert not held_out & {text for (text,) in texts[:own]}
 
 
 def test_a_student_answers_like_its_teacher(run: Any, taught: Artifact, out: Path) -> None:
@@ -87,6 +87,6 @@ def test_unlabelled_texts_join(run: Any, out: Path, tmp_path: Path) -> None:
     more.write_text("a lamp by the door\n\nplay it\nplay it\n", "utf-8")
     facts = stage.teach(recipe(run, compress__unlabelled=str(more), compress__copies=0), run.dataset, run.merged, out)
     assert facts["unlabelled"] == 2 and facts["altered"] == 0
-    assert json.loads((out / "texts.json").read_text("utf-8"))[-2:] == ["a lamp by the door", "play it"]
+    assert json.loads((out / "texts.json").read_text("utf-8"))[-2:] == [["a lamp by the door"], ["play it"]]
     with pytest.raises(DataError, match="nothing at"):
         stage.teach(recipe(run, compress__unlabelled=str(tmp_path / "none.txt")), run.dataset, run.merged, out)
