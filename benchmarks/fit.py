@@ -2,7 +2,7 @@
 
     python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10]
 
-NAME is banking77, snips (its intents) or semeval2010_task8 (its relations, as labels of the marked sentence); DATA its folder. Measured by
+NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
 versus/versus.py in one run and in turns at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model.
 Writes results/fit-NAME.json and .md, with the wall time of each command.
 """
@@ -43,7 +43,11 @@ def banking(data: Path, part: str) -> Rows:
         yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
 
 
-DATA: dict[str, Callable[[Path, str], Rows]] = {"banking77": banking, "snips": snips, "semeval2010_task8": semeval}
+DATA: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
+    "banking77": ("text-classification", banking),
+    "snips": ("text-classification", snips),
+    "semeval2010_task8": ("relation-extraction", semeval),
+}
 
 
 def write(rows: Rows, path: Path) -> None:
@@ -71,14 +75,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-fit"))
     parser.add_argument("--rounds", default="10")
     asked = parser.parse_args()
+    task, rows = DATA[asked.name]
     folder, run = asked.work / f"{asked.name}-data", asked.work / asked.name
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "test"):
-        write(DATA[asked.name](asked.data, part), folder / f"{part}.csv")
+        write(rows(asked.data, part), folder / f"{part}.csv")
     target = subprocess.run(
         [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    common = ("--model", MODEL, "--data", str(folder), "--task", "text-classification", "--method", "full", "--output", str(run))
+    common = ("--model", MODEL, "--data", str(folder), "--task", task, "--method", "full", "--output", str(run))
     edgetune("adapt", *common, "--text", "text", "--label", "label")
     edgetune("export", str(run), "--target", target, "--fit", "--output", str(asked.work / f"{asked.name}-fit"))
     search, seconds = report(run)["export"][target], spent(run, target)

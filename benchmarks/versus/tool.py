@@ -43,7 +43,34 @@ def torch_model(merged: Path) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    if json.loads((merged / "config.json").read_text("utf-8"))["architectures"] == ["EntityClassifier"]:
+        return relation_model(merged)
     return AutoModelForSequenceClassification.from_pretrained(merged, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def relation_model(merged: Path) -> Any:
+    """The classifier over the states of <e1> and <e2>, which no class of transformers is: as its user would write it."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModel
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    class Relations(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = AutoModel.from_pretrained(merged, dtype=torch.float32, attn_implementation="eager", add_pooling_layer=False)
+            weights = load_file(merged / "model.safetensors")
+            self.classifier = torch.nn.Linear(*reversed(weights["classifier.weight"].shape))
+            self.classifier.load_state_dict({name: weights[f"classifier.{name}"] for name in ("weight", "bias")})
+            self.opening = [self.encoder.config.marker_token_id[place] for place in (0, 2)]
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            masks = [(input_ids == token).unsqueeze(1).to(hidden.dtype) for token in self.opening]
+            states = [(mask @ hidden / mask.sum(-1, keepdim=True).clamp(min=1)).squeeze(1) for mask in masks]
+            return SequenceClassifierOutput(logits=self.classifier(torch.cat(states, dim=-1)))
+
+    return Relations().eval()
 
 
 def logits_only(merged: Path) -> Any:

@@ -30,6 +30,7 @@ from edgetune.runtime import contestants, intervals, machine, quality
 from edgetune.runtime.contestants import Contestant, compressed
 from edgetune.runtime.measure import Entrant, Measurement, Shape, in_turns
 from edgetune.runtime.process import Finished, start
+from edgetune.tasks import Scores, Task
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
@@ -58,6 +59,23 @@ class Rival:
     sizes: dict[str, int]
     answers: np.ndarray
     cost: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Test:
+    """The rows that everyone is scored on, by the task's own metric."""
+
+    task: Task
+    labels: list[str]
+    rows: list[dict[str, Any]]
+
+    def quality(self, answers: np.ndarray) -> float:
+        """`answers` [n]: indices of labels."""
+        truth = np.array([self.labels.index(row["label"]) for row in self.rows])
+        said = np.eye(len(self.labels), dtype=np.float32)[answers]
+        scores = Scores((answers == truth).astype(float), np.ones(len(truth)), said, truth)
+        found: dict[str, float] = self.task.module.metrics(scores, self.labels)
+        return found[self.task.metric]
 
 
 def timed(command: Sequence[str], log: Path) -> tuple[int, dict[str, float | None]]:
@@ -144,23 +162,23 @@ def sizes(model: Sequence[Path], others: Sequence[Path]) -> dict[str, int]:
     }
 
 
-def native(name: str, one: Contestant, rows: Sequence[dict[str, Any]], cost: dict[str, float | None]) -> Rival:
+def native(name: str, one: Contestant, test: Test, cost: dict[str, float | None]) -> Rival:
     """What onnxruntime runs, by run.py: a bundle, or the graph of another tool."""
-    logits = quality.score(one, rows, threads=1).logits
+    logits = quality.score(one, test.rows, threads=1).logits
     assert logits is not None
     order = [str(label) for label in one.facts["labels"]]
-    answers = np.array([LABELS.index(order[i]) for i in logits.argmax(-1)])
+    answers = np.array([test.labels.index(order[i]) for i in logits.argmax(-1)])
     return Rival(name, one.entrant(1).run, one.path, one.sizes(), answers, cost)
 
 
-def rival(tool: str, envs: Path, merged: Path, run: Path, like: Contestant, work: Path, rows: Sequence[dict[str, Any]]) -> Rival:
+def rival(tool: str, envs: Path, merged: Path, run: Path, like: Contestant, work: Path, test: Test) -> Rival:
     (work / "files").mkdir(parents=True)
     cost = build(tool, envs, merged, run / "data" / "train.jsonl", work / "files")
     if not (work / "files" / "model.onnx").is_file():
         return foreign(tool, envs, merged, work / "files", run / "data" / "test.jsonl", cost)
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         shutil.copyfile(merged / name, work / "files" / name)
-    return native(tool, contestants.against(work / "files" / "model.onnx", like, work / "bundle"), rows, cost)
+    return native(tool, contestants.against(work / "files" / "model.onnx", like, work / "bundle"), test, cost)
 
 
 def export_again(run: Path, bundle: Path, work: Path) -> dict[str, float | None]:
@@ -176,17 +194,16 @@ def export_again(run: Path, bundle: Path, work: Path) -> dict[str, float | None]
         return {"seconds": None, "peak_rss_bytes": None}
 
 
-def table(rivals: Sequence[Rival], test: Sequence[dict[str, Any]], rounds: int, reference: str) -> list[dict[str, Any]]:
+def table(rivals: Sequence[Rival], test: Test, rounds: int, reference: str) -> list[dict[str, Any]]:
     """Measured in turns; ratios of time to the rival called `reference`."""
-    texts = [row["text"] for row in test[:: max(1, len(test) // 100)][:100]]
+    texts = [row["text"] for row in test.rows[:: max(1, len(test.rows) // 100)][:100]]
     entrants = [Entrant(one.path, one.run, 1) for one in rivals]
     measured = in_turns(entrants, rounds=rounds, shapes=SHAPES, texts=texts)
     base = next((found for one, found in zip(rivals, measured, strict=True) if one.name == reference), measured[0])
     return [row(one, found, base, test) for one, found in zip(rivals, measured, strict=True)]
 
 
-def row(one: Rival, found: Measurement, base: Measurement, test: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    truth = np.array([LABELS.index(item["label"]) for item in test])
+def row(one: Rival, found: Measurement, base: Measurement, test: Test) -> dict[str, Any]:
     latency = []
     for item, other in zip(found.latency, base.latency, strict=True):
         value, ci95 = intervals.ratio(item.times, other.times)
@@ -194,8 +211,9 @@ def row(one: Rival, found: Measurement, base: Measurement, test: Sequence[dict[s
     return {
         "name": one.name,
         **one.sizes,
-        "accuracy": float((one.answers == truth).mean()),
-        "rows": len(truth),
+        "metric": test.task.metric,
+        "quality": test.quality(one.answers),
+        "rows": len(test.rows),
         "load_ms": found.load_ms,
         "cold_start_ms": found.cold_start_ms,
         "peak_rss_bytes": found.peak_rss_bytes,
@@ -205,13 +223,13 @@ def row(one: Rival, found: Measurement, base: Measurement, test: Sequence[dict[s
 
 
 def markdown(title: str, entries: Sequence[dict[str, Any]], reference: str) -> str:
-    head = f"## {title}\n\n| | model file | files, compressed | accuracy | p50 ms, real lengths | from text | x {reference} | p50 ms, 128 tokens "
+    head = f"## {title}\n\n| | model file | files, compressed | {entries[0]['metric'].replace('_', ' ')} | p50 ms, real lengths | from text | x {reference} | p50 ms, 128 tokens "
     head += f"| x {reference} | cold start ms | peak memory | export |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     lines = []
     for one in entries:
         real, long = one["latency"]
         cost = f"{one['export']['seconds']:.0f} s, {one['export']['peak_rss_bytes'] / 1e9:.1f} GB" if one["export"]["seconds"] else "-"
-        cells = [one["name"], mb(one["size_bytes"]), mb(one["download_bytes"]), f"{one['accuracy']:.4f}", f"{real['p50_ms']:.2f}"]
+        cells = [one["name"], mb(one["size_bytes"]), mb(one["download_bytes"]), f"{one['quality']:.4f}", f"{real['p50_ms']:.2f}"]
         cells += [f"{real['text_p50_ms']:.2f}", ratio(real), f"{long['p50_ms']:.2f}", ratio(long), f"{one['cold_start_ms']:.0f}"]
         lines.append(f"| {' | '.join([*cells, mb(one['peak_rss_bytes']), cost])} |")
     return head + "\n".join(lines) + "\n"
@@ -226,9 +244,6 @@ def ratio(item: dict[str, Any]) -> str:
     return f"{item['ratio']['value']:.2f} ({low:.2f} to {high:.2f})"
 
 
-LABELS: list[str] = []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -241,11 +256,11 @@ def main() -> None:
     add("--name", default="versus-banking77")
     asked = parser.parse_args()
     run, merged, envs = asked.run.resolve(), asked.run.resolve() / "merged", asked.envs.resolve()
-    test = [json.loads(line) for line in (run / "data" / "test.jsonl").read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in (run / "data" / "test.jsonl").read_text("utf-8").splitlines()]
     bundles = [path for path in sorted((run / "bundles").iterdir()) if path.resolve() not in [one.resolve() for one in asked.search]]
     like = contestants.bundle(bundles[0])
-    LABELS[:] = [str(label) for label in like.facts["labels"]]
-    test = [one for one in test if one["label"] in LABELS]
+    labels = [str(label) for label in like.facts["labels"]]
+    test = Test(like.task, labels, [one for one in rows if one["label"] in labels])
     refused: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
