@@ -40,6 +40,8 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
             merged = _adopt(workspace, recipe, dataset)
         elif "adapt" in wanted:
             adapted = _adapt(workspace, recipe, dataset)
+            if recipe.adapt.generated and hasattr(tasks.get(recipe.task).module, "asked"):
+                _generate(workspace, recipe, dataset, adapted)
             merged = _merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
         if merged and "export" in wanted:
             bundles = _export(workspace, recipe, devices, dataset, merged)
@@ -74,11 +76,19 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
     from edgetune.stages.adapt import adapt
 
     key = {
-        **recipe.model_dump(include={"model", "task", "method", "seed", "adapt", "lora"}, mode="json"),
+        **recipe.model_dump(include={"model", "task", "method", "seed", "lora"}, mode="json"),
+        "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
         "files": source.digest(recipe.model),
     }
     folder = methods.get(recipe.method).folder
     return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
+
+
+def _generate(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> None:
+    from edgetune.stages.generate import generate
+
+    key = {"seed": recipe.seed, **recipe.adapt.model_dump(include={"generated", "baselines"})}
+    _staged(workspace, "generated", Artifact, "generated", lambda out: generate(recipe, dataset, adapted, out), key, [dataset, adapted])
 
 
 def _adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:

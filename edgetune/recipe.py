@@ -72,6 +72,7 @@ class AdaptKeys(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto | fp32 | bf16")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto | cpu | cuda")
     baselines: bool = Field(True, description="also score the untrained model and the simple baseline")
+    generated: int = Field(100, ge=0, description="test rows that models which write are made to answer, before and after (0: off)")
 
 
 class LoraKeys(Section):
@@ -135,7 +136,7 @@ class Recipe(Section):
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
 TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora")
-CARD_KEYS = ("data.licence",)  # but these are only told
+CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:

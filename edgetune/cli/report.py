@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Report = Mapping[str, Any]
+SHOWN, CELL = 3, 60  # generated answers that the terminal shows, and characters of each
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -59,6 +61,30 @@ def adapted(facts: Report) -> Iterable[Table | str]:
         *filter(None, (found.get("device"), found.get("precision"))),
     ]
     yield ", ".join(cost)
+
+
+def generated(run: Path, facts: Report) -> Iterable[Table | str]:
+    """How good the texts are that the model writes, beside those of others, and a few of them."""
+    found = part(facts, "generated")
+    writers = {name: metrics for name, metrics in found.items() if isinstance(metrics, Mapping) and "chrf" in metrics}
+    if not writers:
+        return
+    rows = [(metric, *(number(metrics[metric]) for metrics in writers.values())) for metric in next(iter(writers.values()))]
+    title = f"answers to {found['rows']} of {found['of']} test rows, of at most {found['max_new_tokens']} tokens"
+    yield table(rows, "generated", *writers, title=title, right=writers)
+    path = run / "generated" / "answers.jsonl"
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            shown = [json.loads(line) for line in islice(file, SHOWN)]
+        columns = [name for name in ("prompt", "reference", "untrained", "adapted") if name in shown[0]]
+        yield table([[_short(row[name]) for name in columns] for row in shown], *columns)
+        yield f"all of them: {path}"
+
+
+def _short(text: str) -> str:
+    """The start of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= CELL else f"{line[: CELL - 3]}..."
 
 
 def exported(facts: Report) -> Iterable[Table]:

@@ -21,7 +21,9 @@ def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
 
     run = pipeline.run(load_recipe(recipe, overrides), "adapt")
     facts = report.read(run)
-    out.result({"run": str(run), **report.part(facts, "adapt")}, *report.adapted(facts), f"run: {run}", quiet=[str(run)])
+    written = {"generated": found} if (found := report.part(facts, "generated")) else {}
+    shown = (*report.adapted(facts), *report.generated(run, facts), f"run: {run}")
+    out.result({"run": str(run), **report.part(facts, "adapt"), **written}, *shown, quiet=[str(run)])
     out.hint(f"edgetune export {run} --target {report.suggested_target()}")
 
 
@@ -55,6 +57,7 @@ def run(
     out.result(
         {"run": str(done), **facts},
         *report.adapted(facts),
+        *report.generated(done, facts),
         *report.exported(facts),
         *report.benchmarked(report.part(facts, "benchmark")),
         f"report: {done / 'report.html'}",

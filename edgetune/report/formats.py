@@ -26,6 +26,13 @@ NAMES = {
     "frozen_logistic_regression_a_label": "simple baseline",
     "frozen_ridge_regression": "simple baseline",
     "shared_words": "shared words alone",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "lead": "first words of the prompt",
+    "commonest": "commonest answer of train",
 }
 
 

@@ -51,6 +51,7 @@ def html(report: Facts) -> str:
         dropped=_dropped(prepare.get("dropped", ())),
         labels=_worst_first(adapt.get("per_label", ())),
         sure=_sure(adapt, targets),
+        written={name: found for name, found in (report.get("generated") or {}).items() if isinstance(found, Mapping) and "chrf" in found},
         about_rows=[
             note for note in _notes(report).get("adapt", ()) if note.startswith(tuple(f"{split}: " for split in prepare.get("rows", ())))
         ],
@@ -208,7 +209,7 @@ def _sure(adapt: Facts, targets: Sequence[Facts]) -> dict[str, Facts]:
 
 def _stages(report: Facts) -> Iterator[tuple[str, Facts]]:
     """(name, facts) of every finished stage, in order; stages with parts give one each."""
-    for stage in ("prepare", "adapt", "merge", "graph", "export", "benchmark"):
+    for stage in ("prepare", "adapt", "generated", "merge", "graph", "export", "benchmark"):
         facts = report.get(stage) or {}
         if stage in ("graph", "export"):
             yield from ((f"{stage} {part}", one) for part, one in facts.items())

@@ -15,6 +15,7 @@ and, where the task has them:
     report(scores, labels) -> a row a label
     calibrate(scores, recipe) -> what an app needs beside the outputs (a temperature, thresholds), chosen on the scores of validation
     calibrated(scores, facts) -> metrics of what the app then answers
+    asked(rows, tokenizer, max_length) -> [generated.Asked], answer(row) -> text: of tasks that write, see `generated`
     training(examples, model) -> what learns in the module's place, where a model learns in another unit than it answers in: it has
         `collate`, `loss` and `score`, and `finish(model)` brings the trained model to the unit of its answers
 """

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgetune.errors import ModelError
 from edgetune.tasks import Encoded, Forward, Scores, batches, inputs, pad, padded
+from edgetune.tasks.generated import Asked
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,32 @@ def metrics(scores: Scores, labels: Sequence[str] = ()) -> dict[str, float]:
     return {"perplexity": float(np.exp(mean)), "loss": mean}
 
 
+def asked(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int) -> list[Asked]:
+    """What each row asks and should be answered; rows that cannot be used, or leave no room for an answer, are left away."""
+    parts = prompt_parts(tokenizer)
+    found: list[tuple[int, str, str]] = []
+    for i, row in enumerate(rows):
+        try:
+            found.append((i, *_texts(row, tokenizer, parts)))
+        except ValueError:
+            continue
+    every = _ids(tokenizer, [prompt for _, prompt, _ in found]) if found else []
+    return [
+        Asked(i, _said(rows[i]), ids, completion) for (i, _, completion), ids in zip(found, every, strict=True) if 0 < len(ids) < max_length
+    ]
+
+
+def answer(row: Mapping[str, Any]) -> str:
+    """What `row` teaches to answer."""
+    return str(row["messages"][-1]["content"] if "messages" in row else row["completion"])
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """What the user says (last)."""
+    turns = row.get("messages", ())[:-1]
+    return str(next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "") if turns else row["prompt"])
+
+
 def prompt_parts(tokenizer: Any) -> tuple[str, str]:
     """(prefix, suffix): `prefix + text + suffix`, tokenised without special tokens, is the prompt of a single user turn.
 
@@ -140,7 +167,7 @@ def _texts(row: Mapping[str, Any], tokenizer: Any, parts: tuple[str, str]) -> tu
     """(prompt as the model sees it, completion). Raises ValueError with the reason why a row cannot be used."""
     if "messages" not in row:
         prefix, suffix = parts
-        prompt, completion = prefix + row["prompt"] + suffix, row["completion"]
+        prompt, completion = prefix + row["prompt"].strip() + suffix, row["completion"]
     else:
         *asked, last = row["messages"]
         if not asked or last["role"] != "assistant":

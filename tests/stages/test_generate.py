@@ -1,0 +1,106 @@
+"""generate: answers before and after, kept apart from the training, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conformance import models
+
+from edgetune import pipeline
+from edgetune.artifact import Adapted
+from edgetune.errors import DataError
+from edgetune.recipe import Recipe, load
+from edgetune.stages import generate as stage
+from edgetune.tasks import generated
+from edgetune.workspace import Workspace
+
+THINGS = ("lamp", "door", "song", "heater", "radio", "window", "oven", "gate", "fan", "screen", "tap", "bell")
+ROWS = [
+    {"prompt": f"{verb} the {thing}", "completion": f"{verb}({thing})"} for verb in ("open", "close", "start", "stop") for thing in THINGS
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("generate")
+    models.decoder(folder / "model", [text for row in ROWS for text in row.values()])
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), "utf-8")
+    return folder
+
+
+def recipe(folder: Path, **keys: Any) -> Recipe:
+    given = {"model": str(folder / "model"), "task": "text-generation", "method": "full", "output": str(folder / "run")}
+    given |= {"data.path": str(folder / "rows.jsonl"), "adapt.epochs": 30, "adapt.learning_rate": 5e-3, "adapt.precision": "fp32"}
+    return load(None, given | {key.replace("__", "."): value for key, value in keys.items()})
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> dict[str, Any]:
+    pipeline.run(recipe(folder), "adapt")
+    return json.loads((folder / "run" / "report.json").read_text("utf-8"))
+
+
+def test_answers_before_and_after(folder: Path, report: dict[str, Any]) -> None:
+    found = report["generated"]
+    assert {"untrained", "adapted", *generated.BASELINES} <= found.keys()
+    assert found["rows"] == found["of"] == report["prepare"]["rows"]["test"]
+    assert found["adapted"]["chrf"] > found["untrained"]["chrf"] + 0.2
+    assert found["adapted"]["rouge1"] > 0.3
+    rows = [json.loads(line) for line in (folder / "run" / "generated" / "answers.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == found["rows"] and {(row["prompt"], row["reference"]) for row in rows} <= {tuple(row.values()) for row in ROWS}
+    for name in ("untrained", "adapted"):
+        assert generated.measure([row[name] for row in rows], [row["reference"] for row in rows]) == found[name]
+
+
+def test_the_report_holds_no_text_of_the_rows(folder: Path, report: dict[str, Any]) -> None:
+    page = (folder / "run" / "report.html").read_text("utf-8")
+    assert "Generated texts" in page and "first words of the prompt" in page
+    for line in (folder / "run" / "generated" / "answers.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        assert row["reference"] not in page and row["reference"] not in json.dumps(report)
+
+
+def test_how_many_are_answered_is_no_matter_of_training(folder: Path, report: dict[str, Any]) -> None:
+    pipeline.run(recipe(folder, adapt__generated=2, adapt__baselines=True), "adapt")
+    again = json.loads((folder / "run" / "report.json").read_text("utf-8"))
+    assert again["adapt"] == report["adapt"]
+    assert again["generated"]["rows"] == 2 and any("drawn with seed 0" in note for note in again["notes"]["generated"])
+
+
+def test_none_are_answered(folder: Path, tmp_path: Path) -> None:
+    pipeline.run(recipe(folder, output=str(tmp_path / "run"), adapt__generated=0, adapt__max_steps=1), "adapt")
+    assert "generated" not in json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+
+
+def finished(folder: Path) -> tuple[Any, Adapted]:
+    run = Workspace(folder / "run")
+    dataset, adapted = run.finished("prepare", pipeline.Dataset, "data"), run.finished("adapt", Adapted, "checkpoint")
+    assert dataset and adapted
+    return dataset, adapted
+
+
+def test_a_run_that_goes_on_keeps_its_answers(folder: Path, report: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, adapted = finished(folder)
+    (out.parent / "untrained.json").write_text(json.dumps(["kept"] * report["generated"]["rows"]))
+    greedy, calls = generated.greedy, []
+    monkeypatch.setattr(generated, "greedy", lambda *given, **keys: calls.append(1) or greedy(*given, **keys))
+    found = stage.generate(recipe(folder), dataset, adapted, out)
+    assert len(calls) == 1
+    assert found["adapted"] == report["generated"]["adapted"] and found["untrained"] != report["generated"]["untrained"]
+    assert '"untrained": "kept"' in (out / "answers.jsonl").read_text("utf-8")
+
+
+def test_without_baselines_only_the_adapted_model_answers(folder: Path, report: dict[str, Any], out: Path) -> None:
+    found = stage.generate(recipe(folder, adapt__baselines=False), *finished(folder), out)
+    assert found["adapted"] == report["generated"]["adapted"]
+    assert not {"untrained", *generated.BASELINES} & found.keys()
+
+
+def test_no_room_for_an_answer(folder: Path, report: dict[str, Any], out: Path) -> None:
+    dataset, adapted = finished(folder)
+    with pytest.raises(DataError, match="leaves room for an answer within 2 tokens"):
+        stage.generate(recipe(folder), dataset, replace(adapted, facts={**adapted.facts, "max_length": 2}), out)
