@@ -210,7 +210,8 @@ def _benchmark(workspace: Workspace, devices: tuple[Target, ...], bundles: list[
         return
 
     def measure(out: Path) -> Mapping[str, Any]:
-        found = benchmark([bundle.path for bundle in bundles], rows=workspace.path / "data" / "test.jsonl")
+        rows = workspace.path / "data" / "test.jsonl"
+        found = benchmark([bundle.path for bundle in bundles], rows=rows, generated=workspace.recipe.adapt.generated)
         write_json(out / "benchmark.json", found)
         return found
 

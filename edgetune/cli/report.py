@@ -194,6 +194,13 @@ def benchmarked(measured: Report) -> Iterable[Table | str]:
     yield table(costs, *columns, title="benchmark", right=columns[2:])
     columns = ("bundle", "batch x tokens", "p50 ms", "95 % interval", "p95 ms", "p99 ms", "runs", "from text ms", "ratio to the first")
     yield table(times, *columns, title="latency", right=columns[1:])
+    written = {name: bundle["generated"] for name, bundle in named.items() if bundle.get("generated")}
+    if written:
+        found = next(iter(written.values()))
+        rows = [(name, *(number(value) for value in metrics.values() if isinstance(value, float))) for name, metrics in written.items()]
+        metrics = [name for name, value in found.items() if isinstance(value, float)]
+        title = f"answers to {found['rows']} of {found['of']} rows, of at most {found['max_new_tokens']} tokens"
+        yield table(rows, "generated", *metrics, title=title, right=metrics)
     first, here = measured["bundles"][0], measured.get("machine") or {}
     disturbed = "; the machine was disturbed: trust the ratios, not the times" if here.get("disturbed") else ""
     yield f"{machine(here)}, {first['provider']}, {first['threads']} thread(s); p50 is the median{disturbed}"

@@ -37,12 +37,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @dataclass(frozen=True)
 class Finished:
-    """How the process ended; `found` is the JSON on its last line of output, when there is any; `where` it ran, if that is special."""
+    """How the process ended; `found` is the JSON on its last line of `output`, when there is any; `where` it ran, if that is special."""
 
     exit_code: int
     found: dict[str, Any] | None
     stderr: str
     where: str = ""
+    output: str = ""
 
 
 def run(
@@ -51,6 +52,7 @@ def run(
     python: Sequence[str] = (sys.executable,),
     packages: Sequence[str] | None = None,
     environment: Mapping[str, str] | None = None,
+    given: str = "",
 ) -> Finished:
     """`python run.py ARGUMENTS` of `bundle`, in a fresh process; `packages` are the folders that hold ALLOWED (None: as here)."""
     from edgetune.runtime.worker import PLUGINS
@@ -58,21 +60,21 @@ def run(
     allowed = (*ALLOWED, *PLUGINS.values())
     folders = packages or [*dict.fromkeys(str(Path(spec.origin).parents[1]) for spec in map(find_spec, allowed) if spec and spec.origin)]
     command = [*python, "-I", "-S", "-B", "-c", BOOTSTRAP, ",".join(allowed), ",".join(folders)]
-    return start([*command, str(bundle.resolve() / "run.py"), *arguments], environment)
+    return start([*command, str(bundle.resolve() / "run.py"), *arguments], environment, given)
 
 
-def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
-    """`command` in a fresh process, with nothing to read."""
+def start(command: Sequence[str], environment: Mapping[str, str] | None = None, given: str = "") -> Finished:
+    """`command` in a fresh process, which reads `given`."""
     done = subprocess.run(
         command,
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
         env={**(os.environ if environment is None else environment), "ORT_DISABLE_TELEMETRY": "1"},
         check=False,
     )
-    return Finished(done.returncode, last_json(done.stdout), done.stderr.strip())
+    return Finished(done.returncode, last_json(done.stdout), done.stderr.strip(), output=done.stdout)
 
 
 def last_json(output: str) -> dict[str, Any] | None:

@@ -14,13 +14,14 @@ import numpy as np
 from edgetune import progress
 from edgetune.data import columns, kinds
 from edgetune.errors import DataError, RequestError
-from edgetune.runtime import contestants, intervals, kit, machine, quality, runners
+from edgetune.runtime import contestants, intervals, kit, machine, quality, runners, written
 from edgetune.runtime.contestants import Contestant
 from edgetune.runtime.measure import RUNS, SHAPES, Measurement, Shape, commands, in_turns
 from edgetune.tasks import Scores, Task
 
 SCHEMA = "edgetune.benchmark/1"
 ROUNDS = 5
+GENERATED = 100  # rows that are answered
 UNSTEADY = 0.3  # spread of the medians of turns from which a measurement counts as disturbed
 Rows = Iterable[Mapping[str, Any]]
 
@@ -35,6 +36,7 @@ def benchmark(
     shapes: Sequence[Shape] = SHAPES,
     rows: Path | Callable[[], Rows] | None = None,
     limit: int | None = None,
+    generated: int = GENERATED,
     on: str = runners.LOCAL,
     python: str | None = None,
     result: Path | None = None,
@@ -44,7 +46,8 @@ def benchmark(
     `against`: other bundles, ONNX files or Hugging Face directories (run by PyTorch) that take part. Several `threads` measure each
     with each; they and `provider` stand in for the bundles' own. Ratios are to the first bundle.
     `rows` is a .jsonl file or a function that gives them, of which the first `limit` count: they are scored, and a sample of their
-    texts are the real lengths; without rows a bundle's quality and lengths are those of its export.
+    texts are the real lengths; without rows a bundle's quality and lengths are those of its export. What writes texts answers at most
+    `generated` of them (0: none).
     `on` names the runner (see `runners.RUNNERS`), `python` its interpreter; or `result` is what a kit's measure.py wrote elsewhere.
     Raises RequestError; GateError when a bundle computes something else there.
     """
@@ -78,8 +81,14 @@ def benchmark(
             if item.placement and item.placement["left"]:
                 progress.warn(f"{item.bundle.name}: {_partly(item.placement)}")
         qualities = dict(zip(map(id, every), _qualities(every, scored, provider), strict=True))
+        texts = dict(
+            zip(map(id, every), written.score(every, scored or (), most=generated if scored else 0, provider=provider), strict=True)
+        )
         entries = [
-            _entry(one, measurement, qualities[id(one)], here["architecture"])
+            {
+                **_entry(one, measurement, qualities[id(one)], here["architecture"]),
+                **({"generated": told} if (told := texts[id(one)]) else {}),
+            }
             for (one, _), measurement in zip(field, measured, strict=True)
         ]
     _add_ratios(entries, measured)

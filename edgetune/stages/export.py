@@ -28,9 +28,10 @@ from edgetune.runtime import available, measurable
 from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
-from edgetune.tasks import Task, flips, said_beside
+from edgetune.tasks import Task, flips, generated, said_beside
 
 MB = 1e6
+LEAST_NEW_TOKENS = 128  # that an app lets a model write at most
 
 
 def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
@@ -94,7 +95,9 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             golden=_golden_items(recipe, task, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
-            generation=_generation(tokenizer, form.model.path, form.graph) if task.family == "decoder" else None,
+            generation=_generation(tokenizer, form, [task.module.answer(row) for row in data.rows(dataset.path, "train")])
+            if task.family == "decoder"
+            else None,
             card=_card(recipe, dataset, forms[0].model, facts),
         ),
         out,
@@ -174,12 +177,13 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     return {"budgets": budgets}
 
 
-def _generation(tokenizer: Any, merged: Path, float_graph: Graph) -> dict[str, Any]:
+def _generation(tokenizer: Any, form: Form, answers: Sequence[str]) -> dict[str, Any]:
     from edgetune.tasks.text_generation import prompt_parts, stop_ids
 
     prefix, suffix = prompt_parts(tokenizer)
-    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(merged))
-    return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": 128, **float_graph.facts["generation"]}
+    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(form.model.path))
+    most = max(LEAST_NEW_TOKENS, generated.longest(answers, tokenizer))
+    return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": most, **form.graph.facts["generation"]}
 
 
 def _golden_items(recipe: Recipe, task: Task, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:

@@ -21,7 +21,6 @@ from edgetune.workspace import write_json
 
 ANSWERS = "answers.jsonl"
 MODELS = ("untrained", "adapted")
-ENOUGH = 2000  # training answers whose length is looked at
 
 
 def generate(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict[str, Any]:
@@ -37,8 +36,7 @@ def generate(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> d
         raise DataError(f"no prompt of test leaves room for an answer within {longest} tokens", mend="raise adapt.max_length")
     asked = [every[i] for i in generated.chosen(len(every), recipe.adapt.generated, recipe.seed)]
     learned = [task.module.answer(row) for row in train]
-    some = [learned[i] for i in generated.chosen(len(learned), ENOUGH, recipe.seed)]
-    most = min(longest, generated.longest([len(ids) for ids in tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]]))
+    most = min(longest, generated.longest(learned, tokenizer, recipe.seed))
     progress.note(
         f"answers to {len(asked)} of {len(test)} test rows are generated, of at most {most} tokens"
         + (f" (drawn with seed {recipe.seed}; adapt.generated)" if len(asked) < len(every) else "")

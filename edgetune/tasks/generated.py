@@ -36,6 +36,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 METRICS = ("exact_match", "chrf", "bleu", *ROUGE)
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs
 WORD = re.compile(rf"[{ALONE}]|[^\W_{ALONE}]+")
+ENOUGH = 2000  # answers to learn from whose length is looked at
 MARGIN = 8  # tokens over the 99th percentile of the answers to learn from
 EVAL_BATCH = 8  # prompts at a time
 
@@ -94,8 +95,10 @@ def commonest(texts: Sequence[str], answers: Sequence[str]) -> list[str]:
 BASELINES: Mapping[str, Callable[[Sequence[str], Sequence[str]], list[str]]] = {"lead": lead, "commonest": commonest}
 
 
-def longest(lengths: Sequence[int]) -> int:
-    """Tokens that an answer gets at most: the 99th percentile of the `lengths` of those to learn from, and MARGIN."""
+def longest(answers: Sequence[str], tokenizer: Any, seed: int = 0) -> int:
+    """Tokens that an answer gets at most: the 99th percentile of those to learn from (ENOUGH of them), and MARGIN."""
+    some = [answers[i] for i in chosen(len(answers), ENOUGH, seed)]
+    lengths = [len(ids) for ids in tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]]
     return math.ceil(np.percentile(lengths, 99)) + MARGIN
 
 

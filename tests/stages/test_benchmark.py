@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import binomtest
 
 from edgetune.errors import DataError, RequestError
-from edgetune.runtime import load, machine
+from edgetune.runtime import load, machine, written
 from edgetune.runtime.measure import Shape
 from edgetune.stages import benchmark as stage
 from edgetune.stages.benchmark import benchmark
@@ -186,3 +186,27 @@ def test_one_row_has_no_bootstrap_interval(generator):
     [entry] = benchmark([generator], rows=lambda: [{"prompt": "a", "completion": "b c"}], **QUICK)["bundles"]
     assert entry["quality"]["ci95"] is None
     assert stage.SCHEMA == "edgetune.benchmark/1"
+
+
+def test_what_is_written_is_measured_the_same_in_pytorch(generator, decoder_model):
+    """A random model's own words are the references: the bundle, in its own process, must write them again, and PyTorch too."""
+    bundle = load(generator)
+    limit = bundle.generation["max_new_tokens"]
+    prompts = [f"list {i} files in {'abcdefgh'[i % 8]}" for i in range(12)]
+    rows = [{"prompt": prompt, "completion": bundle.generate(prompt)["text"] or "?"} for prompt in prompts]
+    rows[3]["completion"] = "nothing of the kind"
+    found = benchmark([generator], against=[decoder_model[0]], rows=lambda: rows, generated=10, **QUICK)
+    json.dumps(found, allow_nan=False)
+    ours, torch_model = (entry["generated"] for entry in found["bundles"])
+    assert ours == torch_model
+    assert (ours["rows"], ours["of"], ours["max_new_tokens"]) == (10, 12, limit)
+    chosen = written.generated.chosen(12, 10, 0)
+    assert ours["exact_match"] == (9 if 3 in chosen else 10) / 10
+    assert all("generated" not in entry for entry in benchmark([generator], rows=lambda: rows, generated=0, **QUICK)["bundles"])
+
+
+def test_a_conversation_that_a_bundle_cannot_take_is_left_away(generator):
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    rows = [{"messages": turns}, {"messages": turns + turns}, {"prompt": "many words " * 200, "completion": "b"}]
+    one = written.Contestant("bundle", generator, generator, load(generator).facts, (), ())
+    assert sorted(written._asked(one, rows)) == [0]

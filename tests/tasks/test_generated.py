@@ -53,7 +53,14 @@ def test_rows_are_drawn_by_the_seed_in_their_order() -> None:
     first, again, other = (generated.chosen(1000, 10, seed) for seed in (0, 0, 1))
     assert first == again == sorted(set(first)) and len(first) == 10 and first != other
     assert generated.chosen(3, 10, 0) == [0, 1, 2]
-    assert generated.longest([10] * 200 + [500]) == 10 + generated.MARGIN
+
+
+def test_an_answer_may_be_as_long_as_nearly_all_that_were_learned() -> None:
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[0] * len(text) for text in texts]}
+
+    assert generated.longest(["x" * 10] * 200 + ["x" * 500], tokenizer) == 10 + generated.MARGIN
+    assert generated.longest(["x" * length for length in range(1, 101)], tokenizer) == 100 + generated.MARGIN
 
 
 @pytest.fixture(scope="module")
