@@ -71,7 +71,8 @@ def _written(
     """Answers of one model, in float32 (or its 4 bits) and on the device that trained it."""
     module = tasks.get(recipe.task).module
     where = "cuda" if torch.cuda.is_available() and recipe.adapt.device != "cpu" else "cpu"
-    model = load().to(where).eval()
+    model: Any = load()
+    model.to(where).eval()
     stops = module.stop_ids(tokenizer, model.generation_config)
     with progress.bar(f"answers of the {name} model", len(asked)) as bar:
         found = generated.greedy(
