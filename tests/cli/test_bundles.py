@@ -156,7 +156,7 @@ def test_benchmark(edgetune, bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_
     page = tmp_path / "page.html"
     answer = edgetune("benchmark", bundle, "--threads", "2", "--rounds", "4", "--limit", "9", "--html", page)
     assert answer.code == 0, answer.err
-    elsewhere = {"on": "local", "python": None, "result": None}
+    elsewhere = {"generated": 100, "on": "local", "python": None, "result": None}
     shapes = [Shape(1, None), Shape(1, 16), Shape(1, 128)]
     asked = {"bundles": [bundle], "against": (), "rounds": 4, "threads": [2], "provider": None, "shapes": shapes, "rows": None, "limit": 9}
     assert seen == {**asked, **elsewhere}
