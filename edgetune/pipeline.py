@@ -233,6 +233,13 @@ def _complete(recipe: Recipe, until: str) -> None:
         if task.family not in method.defaults:
             fitting = [name for name, row in methods.METHODS.items() if task.family in row.defaults]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+    if recipe.adapt.class_weights != "none" and not hasattr(task.module, "weights"):
+        fitting = [name for name, row in tasks.TASKS.items() if hasattr(row.module, "weights")]
+        raise RecipeError(
+            f"adapt.class_weights = {recipe.adapt.class_weights}, but {task.name} has no classes",
+            details=[f"tasks with classes: {', '.join(fitting)}"],
+            mend="leave adapt.class_weights away",
+        )
     missing = [name for name, value in (("model", recipe.model), ("data.path", recipe.data.path), ("output", recipe.output)) if not value]
     if missing:
         raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")

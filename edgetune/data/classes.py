@@ -78,7 +78,7 @@ def say_unbalanced(found: Mapping[str, int], column: str, scope: str | None) -> 
         (fewest, rare), (most, common) = ordered[0], ordered[-1]
         progress.warn(
             f'{CLASSED[column]}s are unbalanced in train: "{common[:60]}" {most:,} times, "{rare[:60]}" {fewest:,}; '
-            "look at macro-F1 and the worst label's recall, since a common class hides a rare one"
+            "look at macro-F1 and the worst label's recall, since a common class hides a rare one; --class-weights balanced makes each count the same"
         )
 
 

@@ -22,7 +22,7 @@ from edgetune.methods import baselines, loop, memory
 from edgetune.methods.device import Device, choose
 from edgetune.methods.model import auto_class, forward, load_tokenizer, max_length
 from edgetune.recipe import Recipe
-from edgetune.tasks import Arrays, Encoded, Scores, Task, said_beside
+from edgetune.tasks import Arrays, Encoded, Scores, Task, balance, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
 
 SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative to the largest
@@ -52,7 +52,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
     )
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
-    learns: Any = task.module.training(splits["train"], model) if hasattr(task.module, "training") else task.module
+    learns = _learner(recipe, task, splits["train"], model, labels)
     before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent)
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
@@ -63,7 +63,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         learns, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[tie]), (task.metric, tie)
     )
     state = loop.train(model, problem, settings, device, out.parent)
-    if learns is not task.module:
+    if hasattr(learns, "finish"):
         learns.finish(model)
     model.eval()
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
@@ -114,6 +114,18 @@ def resolve(recipe: Recipe, rows: int) -> loop.Settings:
 def _epochs(defaults: methods.Defaults, per_epoch: int) -> int:
     """The method's epochs; more where the rows are so few that they would give under `defaults.least_steps` steps."""
     return max(defaults.epochs, min(MOST_EPOCHS, math.ceil(defaults.least_steps / per_epoch)))
+
+
+def _learner(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]], model: PreTrainedModel, labels: Sequence[str]) -> Any:
+    """What learns in the place of the task's module, or that itself."""
+    if hasattr(task.module, "training"):
+        return task.module.training(examples, model)
+    if recipe.adapt.class_weights == balance.NONE:
+        return task.module
+    balanced = balance.Balanced(task.module, examples, labels)
+    least, most = (float(find([find(part) for part in balanced.weights])) for find in (np.min, np.max))
+    progress.note(f"each class counts the same: a row weighs {least:.2g} to {most:.2g} (adapt.class_weights)")
+    return balanced
 
 
 def _encode(

@@ -15,6 +15,7 @@ and, where the task has them:
     report(scores, labels) -> a row a label
     calibrate(scores, recipe) -> what an app needs beside the outputs (a temperature, thresholds), chosen on the scores of validation
     calibrated(scores, facts) -> metrics of what the app then answers
+    weights(examples, labels) -> Weights, and loss(outputs, batch, smoothing, weights): of tasks with classes, see `balance`
     asked(rows, tokenizer, max_length) -> [generated.Asked], answer(row) -> text: of tasks that write, see `generated`
     training(examples, model) -> what learns in the module's place, where a model learns in another unit than it answers in: it has
         `collate`, `loss` and `score`, and `finish(model)` brings the trained model to the unit of its answers
@@ -34,6 +35,7 @@ from edgetune.table import pick
 
 Arrays = Mapping[str, np.ndarray]
 Forward = Callable[[Arrays], Arrays]
+Weights = tuple[np.ndarray, ...]  # of classes, an array for each output
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model may read of a batch
 BATCH, SEQUENCE = "batch_size", "sequence_length"  # symbolic dimensions, spelled as transformers.js resolves them
 TEXT = (  # names of columns with a text, or the first of two,

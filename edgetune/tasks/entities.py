@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgetune.errors import DataError
-from edgetune.tasks import Encoded, pad, padded, tokens
+from edgetune.tasks import Encoded, balance, pad, padded, tokens
 from edgetune.tasks.confidence import softmax
+
+if TYPE_CHECKING:
+    import torch
 
 OUTSIDE = "O"
 IGNORED = -100  # the target of what is not learned
@@ -96,6 +99,20 @@ def _taught(row: Mapping[str, Any], offsets: Sequence[Sequence[int]]) -> list[st
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
     return {**padded(examples, pad_id), "labels": pad([example["labels"] for example in examples], IGNORED)}
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, weights: np.ndarray | None) -> torch.Tensor:
+    """Cross-entropy with label smoothing, the mean over the tokens that are learned. `logits` [b, s, tags], `labels` [b, s], `weights` [tags]."""
+    from torch.nn.functional import cross_entropy
+
+    learned = labels != IGNORED
+    each = cross_entropy(logits[learned].float(), labels[learned], reduction="none", label_smoothing=smoothing)
+    return (each if weights is None else each * balance.of(weights, labels[learned])).mean()
+
+
+def weights(examples: Sequence[Mapping[str, Any]], count: int) -> np.ndarray:
+    """[count] of the tags of the tokens that are learned."""
+    return balance.weights(np.array([tag for example in examples for tag in example["labels"] if tag != IGNORED]), count)
 
 
 def of_words(logits: np.ndarray, example: Mapping[str, Any]) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgetune.errors import DataError
-from edgetune.tasks import Encoded, Forward, Scores, batches, confidence, entities, inputs, text_classification
+from edgetune.tasks import Encoded, Forward, Scores, Weights, balance, batches, confidence, entities, inputs, text_classification
 
 if TYPE_CHECKING:
     import torch
@@ -49,13 +49,23 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.
     return {**entities.collate(examples, pad_id), "intents": intents}
 
 
-def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(
+    outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0, weights: Weights | None = None
+) -> torch.Tensor:
     """The sum of both heads' cross-entropies, each with label smoothing and the mean over what it learns from."""
     from torch.nn.functional import cross_entropy
 
-    intents = cross_entropy(outputs["logits"].float(), batch["intents"], label_smoothing=smoothing)
-    tags = outputs["slot_logits"].float().flatten(0, 1)
-    return intents + cross_entropy(tags, batch["labels"].flatten(), ignore_index=entities.IGNORED, label_smoothing=smoothing)
+    of_intents, of_tags = weights or (None, None)
+    each = cross_entropy(outputs["logits"].float(), batch["intents"], reduction="none", label_smoothing=smoothing)
+    intents = (each if of_intents is None else each * balance.of(of_intents, batch["intents"])).mean()
+    return intents + entities.loss(outputs["slot_logits"], batch["labels"], smoothing, of_tags)
+
+
+def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:
+    """Of the intents, and of the tags of the tokens that are learned."""
+    tags = len(examples[0]["names"])
+    intents = np.array([example["intent"] for example in examples])
+    return balance.weights(intents, len(labels) - tags), entities.weights(examples, tags)
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, size: int = 64) -> Scores:

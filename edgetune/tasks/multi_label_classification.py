@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import Encoded, Forward, Scores, batches, inputs, padded, texts, tokens
+from edgetune.tasks import Encoded, Forward, Scores, Weights, balance, batches, inputs, padded, texts, tokens
 
 if TYPE_CHECKING:
     import torch
@@ -34,12 +34,26 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.
     return {**padded(examples, pad_id), "labels": np.array([example["target"] for example in examples], dtype=np.int64)}
 
 
-def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(
+    outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0, weights: Weights | None = None
+) -> torch.Tensor:
     """Binary cross-entropy, the mean over rows and labels; smoothing s makes 1 - s/2 of a 1 and s/2 of a 0. `logits` [b, labels]."""
+    import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     target = batch["labels"].float() * (1 - smoothing) + smoothing / 2
-    return binary_cross_entropy_with_logits(outputs["logits"].float(), target)
+    each = None
+    if weights is not None:
+        without, having = (torch.from_numpy(side).to(target.device) for side in weights)
+        each = having.where(batch["labels"] > 0, without)
+    return binary_cross_entropy_with_logits(outputs["logits"].float(), target, weight=each)
+
+
+def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:
+    """(of the rows without a label [labels], of those that have it): the yes and the no of a label count the same."""
+    columns = np.array([example["target"] for example in examples]).T
+    both = np.stack([balance.weights(column, 2) for column in columns], axis=-1)
+    return both[0], both[1]
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, size: int = 64) -> Scores:

@@ -16,9 +16,9 @@ import numpy as np
 
 from edgetune.tasks import Encoded, Forward, Scores, text_classification
 from edgetune.tasks.confidence import OUT_OF_SCOPE
-from edgetune.tasks.text_classification import calibrate, calibrated, collate, loss, report
+from edgetune.tasks.text_classification import calibrate, calibrated, collate, loss, report, weights
 
-__all__ = ["calibrate", "calibrated", "collate", "encode", "loss", "metrics", "quality", "report", "score"]
+__all__ = ["calibrate", "calibrated", "collate", "encode", "loss", "metrics", "quality", "report", "score", "weights"]
 
 OTHER = frozenset(
     {"other", "no_relation", "none", "na"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import Encoded, Forward, Scores, batches, confidence, inputs, padded, texts, tokens
+from edgetune.tasks import Encoded, Forward, Scores, Weights, balance, batches, confidence, inputs, padded, texts, tokens
 from edgetune.tasks.confidence import OUT_OF_SCOPE, softmax
 
 if TYPE_CHECKING:
@@ -38,13 +38,23 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.
     return {**padded(examples, pad_id), "labels": np.array([example["label"] for example in examples], dtype=np.int64)}
 
 
-def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(
+    outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0, weights: Weights | None = None
+) -> torch.Tensor:
     """Cross-entropy with label smoothing; against the uniform distribution where the row is out of scope. `logits` [b, classes]."""
     from torch.nn.functional import cross_entropy
 
     labels, logits = batch["labels"], outputs["logits"].float()
     known = cross_entropy(logits, labels.clamp(min=0), reduction="none", label_smoothing=smoothing)
+    if weights is not None:
+        known = known * balance.of(weights[0], labels.clamp(min=0))
     return known.where(labels != OUT_OF_SCOPE, -logits.log_softmax(-1).mean(-1)).mean()
+
+
+def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:
+    """Of the labels of the rows in scope; a row out of scope weighs 1."""
+    found = np.array([example["label"] for example in examples])
+    return (balance.weights(found[found != OUT_OF_SCOPE], len(labels)),)
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, size: int = 64) -> Scores:

@@ -7,22 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import Forward, Scores, batches, entities, inputs
+from edgetune.tasks import Forward, Scores, Weights, batches, entities, inputs
 from edgetune.tasks.entities import collate, encode
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["collate", "encode", "loss", "metrics", "report", "score"]
+__all__ = ["collate", "encode", "loss", "metrics", "report", "score", "weights"]
 
 
-def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+def loss(
+    outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0, weights: Weights | None = None
+) -> torch.Tensor:
     """Cross-entropy with label smoothing, the mean over the tokens that are learned. `logits` [b, s, tags]."""
-    from torch.nn.functional import cross_entropy
+    return entities.loss(outputs["logits"], batch["labels"], smoothing, None if weights is None else weights[0])
 
-    return cross_entropy(
-        outputs["logits"].float().flatten(0, 1), batch["labels"].flatten(), ignore_index=entities.IGNORED, label_smoothing=smoothing
-    )
+
+def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:
+    """Of the tags of the tokens that are learned."""
+    return (entities.weights(examples, len(labels)),)
 
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, size: int = 64) -> Scores:
