@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.methods.device import Device
+from edgetune.methods.sliding_window import sliding_window
 from edgetune.tasks import (
     Arrays,
     Scores,
@@ -193,5 +194,6 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "multi-label-classification": logistic_regression_a_label,
     "text-regression": ridge_regression,
     "sentence-similarity": shared_words,
+    "question-answering": sliding_window,
 }
-WITHOUT_MODEL = (shared_words,)
+WITHOUT_MODEL = (shared_words, sliding_window)

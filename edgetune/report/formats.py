@@ -26,6 +26,7 @@ NAMES = {
     "frozen_logistic_regression_a_label": "simple baseline",
     "frozen_ridge_regression": "simple baseline",
     "shared_words": "shared words alone",
+    "sliding_window": "sliding window, no model",
     "chrf": "chrF",
     "bleu": "BLEU",
     "rouge1": "ROUGE-1",

@@ -35,7 +35,7 @@ def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int
     """Rows with `question`, `context` and `answers` [[start, text], ...] -> an example for each window of the context.
 
     An example has `input_ids`, perhaps `token_type_ids`, `labels` [first, last token of the first answer; 0, 0 where it is not in the window],
-    `item` (index of the row), `may_be_none` (whether any of the rows has no answer), `first` (place of the window's first token), `offsets` [[start, end], ...] of its tokens in `context`, `answers`
+    `item` (index of the row), `may_be_none` (whether any of the rows has no answer), `first` (place of the window's first token), `offsets` [[start, end], ...] of its tokens in `context`, `question`, `answers`
     (texts), and `by_character` (how words are counted). Questions that were cut are `cut`; a row whose context has no token is left out.
     """
     examples: list[dict[str, Any]] = []
@@ -56,6 +56,7 @@ def encode(rows: Sequence[Mapping[str, Any]], tokenizer: Any, *, max_length: int
         given = {
             "item": i,
             "first": len(before),
+            "question": row["question"],
             "context": row["context"],
             "answers": [text for _, text in row["answers"]],
             "by_character": bool(ALONE.search(row["question"])),
@@ -124,8 +125,9 @@ def metrics(scores: Scores, labels: Sequence[str] = ()) -> dict[str, float]:
     found = {
         "f1": float(scores.value.mean()),
         "exact_match": float(scores.extra[:, EXACT].mean()),
-        "loss": float(scores.extra[:, LOSS].mean()),
     }
+    if not np.isnan(scores.extra[:, LOSS]).any():  # of a model
+        found["loss"] = float(scores.extra[:, LOSS].mean())
     return found | _apart(scores.value, answerable)
 
 
