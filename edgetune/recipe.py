@@ -9,12 +9,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgetune.errors import RecipeError, did_you_mean
 
+LISTED = ("export.targets", "export.schemes")  # may be given as one text with commas
 LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
 
 
@@ -108,6 +109,9 @@ class ExportKeys(Section):
     max_memory_mb: float | None = Field(None, gt=0, description="budget for the peak memory of a fresh process")
     max_latency_ms: float | None = Field(None, gt=0, description="budget for the median latency; decided only on the target's own hardware")
     schemes: tuple[str, ...] = Field((), description="try these schemes, in this order, instead of the target's")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="texts that end an answer and are cut off it (text generation)"
+    )
     strict: bool = Field(False, description="refuse what the rows are too few to prove")
     reject_below: float | None = Field(
         None,
@@ -242,8 +246,10 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             return  # not a table: `validate` says so
-    if isinstance(value, str) and dotted in ("export.targets", "export.schemes"):
+    if isinstance(value, str) and dotted in LISTED:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, str) and dotted == "export.stop":
+        value = [value]
     tree[last] = value
 
 

@@ -161,7 +161,9 @@ def _as_trained(bundle: Bundle, tokenizer: Any, item: Mapping[str, str]) -> dict
     text = item["text"].strip()
     prompt = bundle.generation["prefix"] + text + bundle.generation["suffix"]
     if tokenizer.chat_template:
-        prompt = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        system = bundle.generation.get("system")
+        turns = [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": text}]
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     return dict(tokenizer(prompt, add_special_tokens=False, verbose=False))
 
 

@@ -44,7 +44,8 @@ class Spec:
     directory whose tokenizer and configuration ship. `lengths` are token counts of real rows, `golden` the items of the golden
     vectors (a mapping with all that the task asks for; a text, where that is all), `tolerance` bounds their outputs relative to
     max(1, the largest) on the architecture and provider that write them, `elsewhere` on others (None: the same). `confidence` is what the task chose for the app, such as temperature, reject_below and chosen_by; `generation` has
-    prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim.
+    prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim; and, where they are known, system (the message that stands in
+    prefix), chat (see `text_generation.chat_parts`) and stop (texts).
     """
 
     target: Target

@@ -135,6 +135,9 @@ def predict(
     ] = 0.0,
     top_p: Annotated[float, typer.Option(min=0, max=1, metavar="X", help="draw from the smallest set with this probability")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="seed of the draw")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="end the answer before this text; repeatable", show_default=False)
+    ] = None,
 ) -> None:
     """What a model writes is only printed: a generated command is never run."""
     from edgetune.cli.output import out
@@ -145,13 +148,13 @@ def predict(
     loaded = load(bundle, threads=threads, provider=provider)
     answers: list[dict[str, Any]] = []
     for text in texts or _lines():
-        given = understood(text, loaded.facts["asks"])
+        given = understood(text, loaded.facts["asks"], loaded.generation is not None)
         if loaded.generation is None:
             (answer,) = loaded.predict([given])
             line = loaded.line(answer)
             out.stream(f"{line.split(TAB)[0]}\n" if out.quiet else f"{line}\t{text}\n")
         else:
-            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, on_text=out.stream)
+            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, out.stream, stop or ())
             out.stream("\n")
             if not answer["finished"]:
                 out.note("cut off: the answer reached --max-new-tokens, or the model's length")

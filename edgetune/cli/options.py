@@ -60,7 +60,7 @@ def takes(*sections: str, only: Iterable[str] = ()) -> Callable[[Function], Func
             flags = {key: given.pop(name) for name, key in names.items()}
             settings = recipes.parse_settings(given.pop("settings") or ())
             overrides = {
-                key: ",".join(dict.fromkeys(value)) if isinstance(value, list) else value
+                key: (",".join(dict.fromkeys(value)) if key in recipes.LISTED else value) if isinstance(value, list) else value
                 for key, value in flags.items()
                 if value not in (None, [])
             }

@@ -118,9 +118,13 @@ class Bundle:
         self.sequence = fixed if isinstance(fixed, int) else 0  # 0: any number of tokens
         self.placement = self._placement() if self.provider != CPU else None
 
-    def item(self, given: str | Mapping[str, Any]) -> dict[str, str]:
-        """What is asked, by name. A single text stands for the only field; several may come as one text with tabs between them."""
+    def item(self, given: Any) -> dict[str, str]:
+        """What is asked, by name. A single text stands for the only field; several may come as one text with tabs between them. A generator
+        also takes messages, [{"role": ..., "content": ...}, ...] or {"messages": the same}."""
         asks = self.facts["asks"]
+        turns = given.get("messages") if isinstance(given, Mapping) else given
+        if isinstance(turns, list) and hasattr(self.answers, "conversation"):
+            return self.answers.conversation(self, turns)
         if isinstance(given, str):
             fields = given.split("\t") if len(asks) > 1 else [given]
             given = dict(zip(asks, fields)) if len(fields) == len(asks) else {}  # noqa: B905  (3.9)
@@ -206,21 +210,22 @@ class Bundle:
 
     def generate(
         self,
-        given: str | Mapping[str, Any],
+        given: Any,
         max_new_tokens: int = 0,
         temperature: float = 0,
         top_p: float = 1,
         seed: int = 0,
         on_text: Any = str,
+        stop: Sequence[str] = (),
     ) -> dict[str, Any]:
         """What follows an item: `text`, `tokens` (ids without the stop token), `finished` (False: `max_new_tokens` or length ran out).
 
         Temperature 0 takes the likeliest token each time; above, tokens are drawn (`top_p`, `seed`). `on_text` is called with
-        the text piece by piece. `max_new_tokens` 0: as edgetune.json says.
+        the text piece by piece. `max_new_tokens` 0: as edgetune.json says. The text ends before the first of its stop texts, and of `stop`.
         """
         if self.generation is None:
             raise BundleError("this model does not generate text")
-        return self.answers.generate(self, self.item(given), max_new_tokens, temperature, top_p, seed, on_text)
+        return self.answers.generate(self, self.item(given), max_new_tokens, temperature, top_p, seed, on_text, stop)
 
     def tokens(self, row: Mapping[str, Sequence[int]], choose: Callable[[np.ndarray], Any] = np.argmax) -> Iterator[int]:
         """The tokens that follow a generator's row, one at a time, until the model's length is full. The reader decides when to stop."""
@@ -609,26 +614,30 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--temperature", type=float, default=0.0, help="generation: 0 takes the likeliest token each time")
     add("--top-p", type=float, default=1.0, help="generation: draw from the likeliest that hold this share")
     add("--seed", type=int, default=0, help="generation: of the drawing")
+    add("--stop", action="append", default=[], metavar="TEXT", help="generation: end before this text; repeatable")
     asked = parser.parse_args(arguments)
     if not (asked.golden or asked.benchmark or asked.texts) and sys.stdin.isatty():
         parser.error('give a text, such as  python run.py "some text"  (--help shows more)')
     return asked
 
 
-def understood(text: str, asks: Sequence[str]) -> Any:
-    """What was typed: the JSON object with all that is asked, if it is one, else the text itself."""
+def understood(text: str, asks: Sequence[str], chat: bool = False) -> Any:
+    """What was typed: the JSON object with all that is asked, if it is one, or messages of a `chat`; else the text itself."""
     try:
-        found = json.loads(text) if text.startswith("{") else None
+        found = json.loads(text) if text.startswith(("{", "[")) else None
     except ValueError:
         return text
+    turns = found.get("messages") if isinstance(found, dict) else found
+    if chat and isinstance(turns, list) and turns and all(isinstance(turn, dict) and "role" in turn for turn in turns):
+        return turns
     return found if isinstance(found, dict) and set(asks) <= found.keys() else text
 
 
 def answer(bundle: Bundle, text: str, asked: argparse.Namespace) -> None:
-    given = understood(text, bundle.facts["asks"])
+    given = understood(text, bundle.facts["asks"], bundle.generation is not None)
     if bundle.generation is not None:
-        stream = str if asked.json else partial(print, end="", flush=True)
-        found, shown = bundle.generate(given, asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, stream), ""
+        how = (asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, str if asked.json else partial(print, end="", flush=True))
+        found, shown = bundle.generate(given, *how, asked.stop), ""
     else:
         [found] = bundle.predict([given])
         shown = bundle.line(found) + ("\t(the text was cut)" if found.get("cut") else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetune import progress
 from edgetune.errors import StageError
+from edgetune.runtime.answers.text_generation import until
 from edgetune.runtime.contestants import Contestant
 from edgetune.runtime.process import run
 from edgetune.tasks import generated
@@ -19,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 def score(every: Sequence[Contestant], rows: Rows, *, most: int, provider: str | None = None) -> list[dict[str, Any] | None]:
     """For each of `every` the metrics of its greedy answers to the same rows, at most `most`; None where the task does not write.
 
-    All may write as many tokens as the first says (edgetune.json, `generation.max_new_tokens`). Rows that one of them cannot be asked are
+    All may write as many tokens as the first says, and stop at its stop texts (edgetune.json, `generation`). Rows that one of them cannot be asked are
     left away for all. Raises StageError when a program fails.
     """
     first = every[0]
@@ -31,7 +32,7 @@ def score(every: Sequence[Contestant], rows: Rows, *, most: int, provider: str |
         progress.warn("none of the rows leaves room for an answer: what is written is not measured")
         return [None] * len(every)
     chosen = [common[i] for i in generated.chosen(len(common), most, seed=0)]
-    limit = int(first.facts["generation"]["max_new_tokens"])
+    limit, stops = int(first.facts["generation"]["max_new_tokens"]), first.facts["generation"].get("stop", ())
     progress.note(f"answers to {len(chosen)} of {len(rows)} rows are generated, of at most {limit} tokens")
     facts = {"rows": len(chosen), "of": len(rows), "max_new_tokens": limit, "how": generated.how()}
     found: list[dict[str, Any] | None] = []
@@ -39,7 +40,7 @@ def score(every: Sequence[Contestant], rows: Rows, *, most: int, provider: str |
         for one, mine in zip(every, asked, strict=True):
             prompts = [mine[i] for i in chosen]
             write = _pytorch if one.kind == "pytorch" else _bundle
-            texts = write(one, prompts, [rows[i] for i in chosen], limit, provider)
+            texts = [until(text, stops) for text in write(one, prompts, [rows[i] for i in chosen], limit, provider)]
             found.append({**generated.measure(texts, [prompt.reference for prompt in prompts]), **facts})
             bar.advance(text=one.path.name)
     return found
@@ -57,6 +58,8 @@ def _asked(one: Contestant, rows: Rows) -> dict[int, Asked]:
 def _item(one: Contestant, row: Mapping[str, Any]) -> dict[str, Any] | None:
     """What run.py is given of `row`; None where its model takes no conversation."""
     turns = row["messages"][:-1] if "messages" in row else [{"role": "user", "content": row["prompt"]}]
+    if turns[0] == {"role": "system", "content": one.facts["generation"].get("system")}:
+        turns = turns[1:]  # it stands in every prompt
     if [turn["role"] for turn in turns] == ["user"]:
         return {"text": turns[0]["content"]}
     return {"messages": turns} if one.facts["generation"].get("chat") else None

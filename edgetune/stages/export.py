@@ -95,9 +95,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             golden=_golden_items(recipe, task, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
-            generation=_generation(tokenizer, form, [task.module.answer(row) for row in data.rows(dataset.path, "train")])
-            if task.family == "decoder"
-            else None,
+            generation=_generation(recipe, tokenizer, form, data.rows(dataset.path, "train")) if task.family == "decoder" else None,
             card=_card(recipe, dataset, forms[0].model, facts),
         ),
         out,
@@ -177,13 +175,23 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     return {"budgets": budgets}
 
 
-def _generation(tokenizer: Any, form: Form, answers: Sequence[str]) -> dict[str, Any]:
-    from edgetune.tasks.text_generation import prompt_parts, stop_ids
+def _generation(recipe: Recipe, tokenizer: Any, form: Form, train: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from edgetune.tasks.text_generation import answer, chat_parts, common_system, prompt_parts, stop_ids
 
-    prefix, suffix = prompt_parts(tokenizer)
+    system = common_system(train)
+    if system:
+        progress.note(f"the system message that every row of train has ships in the prompt, {len(system)} characters (generation.system)")
+    prefix, suffix = prompt_parts(tokenizer, system)
+    chat = chat_parts(tokenizer)
+    if chat is None:
+        progress.note("the chat template cannot be rebuilt for several turns: the bundle takes single texts, no conversations")
     stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(form.model.path))
-    most = max(LEAST_NEW_TOKENS, generated.longest(answers, tokenizer))
-    return {"prefix": prefix, "suffix": suffix, "stop_ids": list(stops), "max_new_tokens": most, **form.graph.facts["generation"]}
+    most = max(LEAST_NEW_TOKENS, generated.longest([answer(row) for row in train], tokenizer))
+    return {
+        **{"prefix": prefix, "suffix": suffix, "system": system, "chat": chat},
+        **{"stop_ids": list(stops), "stop": list(recipe.export.stop), "max_new_tokens": most},
+        **form.graph.facts["generation"],
+    }
 
 
 def _golden_items(recipe: Recipe, task: Task, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:

