@@ -242,6 +242,8 @@ def _complete(recipe: Recipe, until: str) -> None:
         )
     if recipe.export.stop and task.family == "encoder":
         raise RecipeError(f"export.stop is given, but {task.name} writes no text", mend="leave export.stop away")
+    if "" in recipe.export.stop:
+        raise RecipeError("export.stop holds an empty text, which would end every answer before it begins", mend="leave it away")
     missing = [name for name, value in (("model", recipe.model), ("data.path", recipe.data.path), ("output", recipe.output)) if not value]
     if missing:
         raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")

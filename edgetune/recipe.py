@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -109,9 +109,7 @@ class ExportKeys(Section):
     max_memory_mb: float | None = Field(None, gt=0, description="budget for the peak memory of a fresh process")
     max_latency_ms: float | None = Field(None, gt=0, description="budget for the median latency; decided only on the target's own hardware")
     schemes: tuple[str, ...] = Field((), description="try these schemes, in this order, instead of the target's")
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-        (), description="texts that end an answer and are cut off it (text generation)"
-    )
+    stop: tuple[str, ...] = Field((), description="texts that end an answer and are cut off it (text generation)")
     strict: bool = Field(False, description="refuse what the rows are too few to prove")
     reject_below: float | None = Field(
         None,

@@ -154,7 +154,7 @@ def predict(
             line = loaded.line(answer)
             out.stream(f"{line.split(TAB)[0]}\n" if out.quiet else f"{line}\t{text}\n")
         else:
-            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, out.stream, stop or ())
+            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, on_text=out.stream, stop=stop or ())
             out.stream("\n")
             if not answer["finished"]:
                 out.note("cut off: the answer reached --max-new-tokens, or the model's length")

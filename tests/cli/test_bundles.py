@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,10 @@ class Generator:
     generation: dict[str, Any] = {"max_new_tokens": 8}  # noqa: RUF012
     facts: dict[str, Any] = {"asks": ["text"]}  # noqa: RUF012
     asked: tuple[Any, ...] = ()
+    stop: tuple[str, ...] = ()
 
-    def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None]) -> dict[str, Any]:
-        type(self).asked = asked
+    def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None], stop: Sequence[str]) -> dict[str, Any]:
+        type(self).asked, type(self).stop = asked, tuple(stop)
         for piece in ("find . ", "-name '*.png'"):
             on_text(piece)
         return {"text": "find . -name '*.png'", "tokens": [1, 2], "finished": "cut" not in prompt}
@@ -82,7 +83,9 @@ def test_predict_streams_what_a_generator_writes(edgetune, bundle: Path, loads) 
     loads(Generator())
     answer = edgetune("predict", bundle, "list all png files", "--max-new-tokens", "5", "--temperature", "0.5", "--seed", "3")
     assert answer.out == "find . -name '*.png'\n"
-    assert Generator.asked == (5, 0.5, 1.0, 3)
+    assert (Generator.asked, Generator.stop) == ((5, 0.5, 1.0, 3), ())
+    edgetune("predict", bundle, "list all png files", "--stop", "a, b", "--stop", "c")
+    assert Generator.stop == ("a, b", "c")
     found = edgetune("predict", bundle, "list all png files", "--json").json
     assert found == [{"input": "list all png files", "text": "find . -name '*.png'", "tokens": [1, 2], "finished": True}]
     assert "cut off" in edgetune("predict", bundle, "cut this").err

@@ -147,5 +147,7 @@ def test_conversations_go_the_whole_way(folder: Path, tmp_path: Path) -> None:
 
 
 def test_stops_are_for_what_writes(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"export\.stop holds an empty text"):
+        pipeline.run(load(None, {"task": "text-generation", "method": "full", "export.stop": "", "data.path": "d"}))
     with pytest.raises(RecipeError, match=r"export\.stop is given, but text-classification writes no text"):
         pipeline.run(load(None, {"task": "text-classification", "method": "full", "export.stop": "x", "data.path": "d"}))
