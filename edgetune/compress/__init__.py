@@ -9,7 +9,7 @@ from edgetune.recipe import CompressKeys
 WHOLE = "whole"
 VOCABULARY = 8000  # entries that the search keeps, where nothing was asked
 # What the search tries: shares of the layers and of the feed-forward width, the largest first.
-LADDER = ((1.0, 1.0), (1 / 2, 1.0), (1 / 3, 1 / 2), (1 / 6, 1.0), (1 / 6, 1 / 2))
+LADDER = ((1.0, 1.0), (1 / 2, 1.0), (1 / 2, 1 / 2), (1 / 3, 1 / 2), (1 / 6, 1 / 2))
 
 
 @dataclass(frozen=True)
