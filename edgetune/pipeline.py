@@ -105,21 +105,24 @@ def _merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adap
 
 
 def _export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
+    from edgetune.fit.candidates import forget
     from edgetune.fit.choice import Form
     from edgetune.stages.export import bundle
 
     forms = _forms(workspace, recipe, devices, dataset, merged)
+    candidates = workspace.path / ".work" / "candidates" / dataset.digest[:16]
     bundles = []
     for device in devices:
         traced = [Form(name, model, _graph(workspace, recipe, device, name, model)) for name, model in forms.items()]
 
         def write(out: Path, device: Target = device, traced: list[Form] = traced) -> Mapping[str, Any]:
-            return bundle(recipe, device, dataset, traced, workspace.path / ".work" / "candidates" / dataset.digest[:16], out)
+            return bundle(recipe, device, dataset, traced, candidates, out)
 
         export = recipe.export.model_dump(mode="json", exclude={"targets"})
         key = {"export": export, "target": device.model_dump(mode="json"), "licence": recipe.data.licence}
         parents = [dataset, *(part for form in traced for part in (form.model, form.graph))]
         bundles.append(_staged(workspace, f"export:{device.name}", Bundle, f"bundles/{device.name}", write, key, parents))
+    forget(candidates, sorted((workspace.path / "graph").rglob("model.onnx")))
     return bundles
 
 

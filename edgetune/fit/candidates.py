@@ -131,6 +131,14 @@ def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "who
     return Candidate(scheme, folder / GRAPH, size, entry["facts"], {}, form)
 
 
+def forget(work: Path, graphs: Sequence[Path]) -> None:
+    """Remove from `work` what was made of other float graphs than `graphs`: nothing will ask for it again."""
+    known = {file_digest(graph)[:16] for graph in graphs}
+    for folder in work.glob("*"):
+        if folder.name[:16] not in known:
+            shutil.rmtree(folder)
+
+
 def scored(candidate: Candidate, asked: Asked, splits: Sequence[str]) -> Candidate:
     """The candidate with its scores on `splits`; they are kept beside its graph."""
     folder = candidate.graph.parent

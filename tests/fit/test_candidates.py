@@ -229,3 +229,15 @@ def test_windows_of_one_text_are_scored_together(count: int) -> None:
     owners = [{one["item"] for one in part} for part in parts]
     assert sum(map(len, owners)) == len(set().union(*owners))
     assert [len(part) for part in candidates._shares([{}] * 10, 3)] == [4, 4, 2]
+
+
+def test_what_was_made_of_another_graph_is_forgotten(graph: Path, asked: Asked, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    model = onnx.load(graph)
+    model.doc_string = "retrained"
+    onnx.save(model, other)
+    work = tmp_path / "work"
+    made = [candidates.make(one, quant.get("fp32"), asked, work).graph for one in (graph, other)]
+    candidates.forget(work, [graph])
+    assert [one.exists() for one in made] == [True, False]
+    candidates.forget(tmp_path / "none", [graph])
