@@ -90,3 +90,15 @@ def test_unlabelled_texts_join(run: Any, out: Path, tmp_path: Path) -> None:
     assert json.loads((out / "texts.json").read_text("utf-8"))[-2:] == [["a lamp by the door"], ["play it"]]
     with pytest.raises(DataError, match="nothing at"):
         stage.teach(recipe(run, compress__unlabelled=str(tmp_path / "none.txt")), run.dataset, run.merged, out)
+
+
+@pytest.mark.parametrize(("lost", "rows", "hopeless"), [(0.0, 400, False), (0.02, 400, False), (0.04, 400, True), (0.04, 40, False)])
+def test_smaller_ones_are_not_made_where_a_larger_one_lost_too_much(lost: float, rows: int, hopeless: bool) -> None:
+    assert stage.hopeless({"lost": lost, "watched": rows}, 0.01) is hopeless
+    assert not stage.hopeless({}, 0.01), "a vocabulary alone is watched on nothing"
+
+
+def test_tasks_that_answer_word_by_word_are_refused(run: Any) -> None:
+    for task in ("token-classification", "question-answering", "fill-mask", "intent-and-slots"):
+        with pytest.raises(RecipeError, match=f"not for {task}.*whole text"):
+            stage.sizes(recipe(run, compress__layers=1).model_copy(update={"task": task}), run.merged)
