@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgetune.errors import did_you_mean
 
-Family = Literal["encoder", "decoder"]
+Family = Literal["encoder", "decoder", "seq2seq"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 Architecture = Literal["x86_64", "aarch64", "wasm32"]
 System = Literal["any", "linux", "macos", "windows", "android", "ios", "browser"]
 
@@ -90,6 +91,7 @@ class Quantization(Section):
 
     encoder: tuple[str, ...] = ()
     decoder: tuple[str, ...] = ()
+    seq2seq: tuple[str, ...] = ()
     float_ops: tuple[str, ...] = ()
     saturates: bool = False
 
@@ -134,15 +136,16 @@ class Target(Section):
         return self
 
     def schemes(self, family: Family) -> tuple[str, ...]:
-        return self.quantization.encoder if family == "encoder" else self.quantization.decoder
+        schemes: tuple[str, ...] = getattr(self.quantization, family)
+        return schemes
 
 
 def contradictions(target: Target) -> Iterator[str]:
     """Everything in the profile that cannot be true together, one line each."""
     yield from _hardware(target)
     yield from _runtime(target)
-    if not (target.quantization.encoder or target.quantization.decoder):
-        yield "quantization: no scheme for encoders and none for decoders, so nothing can be exported"
+    if not any(map(target.schemes, FAMILIES)):
+        yield f"quantization: no scheme for any of {', '.join(FAMILIES)}, so nothing can be exported"
     if target.cores and target.session.threads > target.cores:
         yield f"session.threads = {target.session.threads}, but there are {target.cores} cores"
     if target.memory_mb and target.budget.memory_mb and target.budget.memory_mb > target.memory_mb:
@@ -182,8 +185,11 @@ def _runtime(target: Target) -> Iterator[str]:
         yield f"runtime.sequence = {runtime.sequence} contradicts runtime.shapes = dynamic"
     if runtime.shapes == "dynamic" and provider and not provider.dynamic:
         yield f"runtime.shapes = dynamic, but {runtime.provider} takes static shapes only"
-    if runtime.shapes == "static" and target.quantization.decoder:
-        yield "runtime.shapes = static, but a decoder's cache grows: quantization.decoder must be empty"
+    for family in ("decoder", "seq2seq"):
+        if runtime.shapes == "static" and target.schemes(family):
+            yield f"runtime.shapes = static, but a decoder's cache grows: quantization.{family} must be empty"
+    if target.quantization.seq2seq and (runtime.provider != CPU or target.architecture == "wasm32" or runtime.ids != "int64"):
+        yield f"quantization.seq2seq must be empty: its two graphs run with 64-bit ids on the {CPU} outside of browsers only"
     if runtime.provider == CPU and runtime.min_share:
         yield f"runtime.min_share is for accelerators; {CPU} takes every node"
     for what, value, since in (("opset", runtime.opset, OPSETS), ("ir", runtime.ir, IRS)):

@@ -58,12 +58,13 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     from jinja2 import Environment, StrictUndefined
 
     pipeline = task.tag if task.tag in PIPELINES else None
+    web = pipeline if not facts.get("decoder") else None  # a pair of graphs of edgetune's own, which transformers.js does not load
     front = ModelCardData(
         license=card.licence if card.licence != "unknown" else None,
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
         pipeline_tag=pipeline,
-        library_name="transformers.js",
-        tags=["onnx", "onnxruntime", "transformers.js", "edgetune"],
+        library_name="onnxruntime" if facts.get("decoder") else "transformers.js",
+        tags=["onnx", "onnxruntime", *([] if facts.get("decoder") else ["transformers.js"]), "edgetune"],
     )
     page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     page.filters["number"] = _number
@@ -71,7 +72,7 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     item = json.dumps({name: f"some {name.replace('_', ' ')}" for name in task.asks} if len(task.asks) > 1 else "some text")
     return template.render(
         front=front.to_yaml(),
-        pipeline=pipeline,
+        pipeline=web,
         card=card,
         task=task,
         facts=facts,
@@ -84,7 +85,7 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
 
 def transformers_js_dtype(model: str) -> str:
     """The name under which transformers.js finds the file `model`: its suffix, but "q8" for _quantized and "fp32" for none."""
-    suffix = Path(model).stem.removeprefix("model").removeprefix("_")
+    suffix = Path(model).stem.rpartition("model")[2].removeprefix("merged").strip("_")
     return {"": "fp32", "quantized": "q8"}.get(suffix, suffix)
 
 

@@ -126,7 +126,7 @@ def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> 
             continue
         trained = _as_trained(bundle, tokenizer, item)
         ids = trained["input_ids"]
-        if not ids or (bundle.generation is not None and len(ids) + COMPLETION >= bundle.max_length):
+        if not ids or (bundle.generation is not None and bundle.decoder is None and len(ids) + COMPLETION >= bundle.max_length):
             continue
         if any(ours[name] != trained[name] for name in ours):
             raise GateError(
@@ -152,7 +152,7 @@ def rows(bundle: Bundle, tokenizer: Any, given: Sequence[Mapping[str, str]]) -> 
 
 def _as_trained(bundle: Bundle, tokenizer: Any, item: Mapping[str, str]) -> dict[str, list[int]]:
     """The first row of `item` as the task's `encode` makes it for training, without the answer."""
-    if bundle.generation is None:
+    if bundle.generation is None or bundle.decoder is not None:
         if "question" in item:  # read in windows
             found = question_answering.encode([{**item, "answers": []}], tokenizer, max_length=bundle.max_length).examples[0]
         else:

@@ -15,6 +15,7 @@ from edgetune.artifact import file_digest
 from edgetune.bundle.card import Card, copy_licences, readme, transformers_js_dtype
 from edgetune.bundle.golden import rows
 from edgetune.errors import GateError, ModelError, StageError
+from edgetune.graph import files
 from edgetune.runtime import COMPILERS, available
 from edgetune.table import resolve
 from edgetune.target import Target
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 LARGEST = 2**31 - 1  # bytes of one protobuf file
+NAMES = ("encoder_model", "decoder_model_merged")  # as transformers.js calls the two graphs of an encoder-decoder model
 SAMPLE = 64  # lengths kept
 # Share of the golden rows whose answer may be another one. Right ones change none or one of a hundred (Arm, WebAssembly: see docs/devices.md);
 # where 8-bit sums saturate, 15 %.
@@ -40,12 +42,12 @@ LOCAL_KEYS = ("_name_or_path", "name_or_path")  # paths of the machine that trai
 class Spec:
     """Everything that a bundle is made from.
 
-    `graph` is the chosen .onnx file and `suffix` what its name gets ("", "_fp16", "_quantized", "_q4"); `merged` the Hugging Face
+    `graph` is the chosen .onnx file (an encoder, where a decoder lies beside it) and `suffix` what its name gets ("", "_fp16", "_quantized", "_q4"); `merged` the Hugging Face
     directory whose tokenizer and configuration ship. `lengths` are token counts of real rows, `golden` the items of the golden
     vectors (a mapping with all that the task asks for; a text, where that is all), `tolerance` bounds their outputs relative to
     max(1, the largest) on the architecture and provider that write them, `elsewhere` on others (None: the same). `confidence` is what the task chose for the app, such as temperature, reject_below and chosen_by; `generation` has
-    prefix, suffix, stop_ids, max_new_tokens, layers, kv_heads and head_dim; and, where they are known, system (the message that stands in
-    prefix), chat (see `text_generation.chat_parts`) and stop (texts).
+    what the task's module of answers reads: stop_ids, max_new_tokens, layers, head_dim and stop (texts); prefix and suffix, and, where they
+    are known, system (the message that stands in prefix) and chat (see `text_generation.chat_parts`); or how beams are searched.
     """
 
     target: Target
@@ -84,24 +86,30 @@ def write(spec: Spec, out: Path) -> dict[str, Any]:
         )
     tokenizer = AutoTokenizer.from_pretrained(spec.merged, local_files_only=True)
     (out / "onnx").mkdir(parents=True)
-    model = f"onnx/model{spec.suffix}.onnx"
-    graph = onnx.load(spec.graph)  # with external data, if any
-    if graph.ByteSize() > LARGEST:
-        raise StageError(
-            f"the {spec.scheme} graph has {graph.ByteSize() / 1e9:.1f} GB, over the 2 GB of one file", mend="use a smaller scheme"
-        )
-    onnx.save(graph, out / model)
+    parts = files(spec.graph)
+    names = [f"onnx/{name}{spec.suffix}.onnx" for name in (NAMES if len(parts) > 1 else ("model",))]
+    model, *decoder = names
+    for path, name in zip(parts, names, strict=True):
+        graph = onnx.load(path)  # with external data, if any
+        if graph.ByteSize() > LARGEST:
+            raise StageError(
+                f"the {spec.scheme} graph has {graph.ByteSize() / 1e9:.1f} GB, over the 2 GB of one file", mend="use a smaller scheme"
+            )
+        onnx.save(graph, out / name)
     compiled = _compiled(spec.target, out, model)
     _copy_model_files(spec, model, tokenizer, out)
     copy_programs(spec.task.name, out)
-    facts = _facts(spec, model, graph, tokenizer) | {"compiled": compiled}
-    del graph
+    facts = _facts(spec, model, onnx.load(out / model), tokenizer)
+    facts |= {"compiled": compiled, "decoder": decoder[0] if decoder else None}
+    if decoder:
+        graph = onnx.load(out / decoder[0]).graph
+        facts["decoder_inputs"], facts["decoder_outputs"] = (list(map(_tensor, items)) for items in (graph.input, graph.output))
     _write_json(out / "edgetune.json", facts)
     _write_golden(out, tokenizer, spec.golden)
     copy_licences(spec.card, out / "LICENSES")
-    (out / "README.md").write_text(readme(spec.card, spec.task, facts, (out / model).stat().st_size), "utf-8")
-    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "edgetune.json")
-    facts["sha256"] = {path.relative_to(out).as_posix(): file_digest(path) for path in files}
+    (out / "README.md").write_text(readme(spec.card, spec.task, facts, sum((out / name).stat().st_size for name in names)), "utf-8")
+    every = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "edgetune.json")
+    facts["sha256"] = {path.relative_to(out).as_posix(): file_digest(path) for path in every}
     _write_json(out / "edgetune.json", facts)
     return facts
 

@@ -138,6 +138,12 @@ def predict(
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="end the answer before this text; repeatable", show_default=False)
     ] = None,
+    beams: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="hypotheses that an encoder with a decoder searches (0: the bundle's own)", show_default=False
+        ),
+    ] = 0,
 ) -> None:
     """What a model writes is only printed: a generated command is never run."""
     from edgetune.cli.output import out
@@ -154,7 +160,8 @@ def predict(
             line = loaded.line(answer)
             out.stream(f"{line.split(TAB)[0]}\n" if out.quiet else f"{line}\t{text}\n")
         else:
-            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, on_text=out.stream, stop=stop or ())
+            how = (max_new_tokens, temperature, top_p, seed, out.stream, stop or (), beams)
+            answer = loaded.generate(given, *how)
             out.stream("\n")
             if not answer["finished"]:
                 out.note("cut off: the answer reached --max-new-tokens, or the model's length")

@@ -12,6 +12,7 @@ from edgetune.cli.options import takes
 # What a first recipe of each family of models looks like: small models that run on any machine.
 STARTS: dict[str, dict[str, Any]] = {
     "encoder": {"model": "sentence-transformers/all-MiniLM-L6-v2", "method": "full"},
+    "seq2seq": {"model": "google-t5/t5-small", "method": "full"},
     "decoder": {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "method": "lora"},
 }
 SAMPLE_DATA = "examples/smart_home"

@@ -1,7 +1,7 @@
 """Candidates: each scheme's graph, and what it costs in the metric.
 
-A dynamically quantised candidate is scored one row at a time, as an app runs it: its scales come from the whole tensor, so the
-neighbours in a batch would change the answer. Graphs and scores are kept by content and shared between targets.
+A dynamically quantised candidate is scored one row at a time, and a decoder beside an encoder one token at a time, as an app runs it: its
+scales come from the whole tensor, so the neighbours would change the answer. Graphs and scores are kept by content and shared between targets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from edgetune import progress
 from edgetune.artifact import file_digest
 from edgetune.fit import gate
-from edgetune.graph import session
+from edgetune.graph import files, session
 from edgetune.quant import Context, Scheme
 from edgetune.quant.calibration import feeds
 from edgetune.target import Target
@@ -118,16 +118,17 @@ def context(graph: Path, asked: Asked, keep_float: frozenset[str] = frozenset())
 
 def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "whole", keep_float: frozenset[str] = frozenset()) -> Candidate:
     """The scheme's graph: from `work` when it is there as it was written, else made, with the entry last. Not scored yet."""
-    given = context(graph, asked, keep_float)
+    given, parts = context(graph, asked, keep_float), files(graph)
     level = asked.target.session.optimization  # what is fused changes the last digits of a score
-    folder = work / f"{file_digest(graph)[:16]}-{scheme.key(given)}{'' if level == 'all' else f'-{level}'}"
+    folder = work / f"{'-'.join(file_digest(part)[:16] for part in parts)}-{scheme.key(given)}{'' if level == 'all' else f'-{level}'}"
     entry = _kept(folder)
     if entry is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        entry = {"facts": scheme.apply(graph, folder / GRAPH, given)}
+        facts, *decoder = (scheme.apply(part, folder / part.name, context(part, asked, keep_float)) for part in parts)
+        entry = {"facts": facts | ({"decoder": decoder[0]} if decoder else {})}
         _enter(folder, entry["facts"])
-    size = sum(path.stat().st_size for path in folder.glob(f"{GRAPH}*"))
+    size = sum(path.stat().st_size for part in parts for path in folder.glob(f"{part.name}*"))
     return Candidate(scheme, folder / GRAPH, size, entry["facts"], {}, form)
 
 
@@ -196,7 +197,7 @@ def _score(graph: Path, scheme: Scheme, asked: Asked, split: str) -> Scores:
     """All cores at once: on a batch of rows together or, where rows go one at a time and give one core little to do, each on rows of its own."""
     examples, score = asked.examples[split], asked.task.module.score
     cores = (os.cpu_count() or 1) if scheme.row_by_row else 1
-    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization, 1 if scheme.row_by_row else 0)
+    forward = session.forward(graph, asked.pad_id, asked.target.session.optimization, 1 if scheme.row_by_row else 0, scheme.row_by_row)
     with progress.bar(f"scoring {scheme.name} on {split}", len(examples)) as bar:
 
         def counted(given: Arrays) -> Arrays:

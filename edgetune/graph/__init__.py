@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 PAST, TOTAL = "past_sequence_length", "total_sequence_length"  # symbolic dimensions, as BATCH and SEQUENCE
+DECODER = "decoder.onnx"  # beside model.onnx, which then is the encoder
 
 
-__all__ = ["BATCH", "PAST", "SEQUENCE", "TOTAL", "Plan", "Shape"]
+__all__ = ["BATCH", "DECODER", "PAST", "SEQUENCE", "TOTAL", "Plan", "Shape", "files"]
+
+
+def files(graph: Path) -> tuple[Path, ...]:
+    """What makes up `graph`: the file itself and, of an encoder-decoder model, the decoder's beside it."""
+    decoder = graph.with_name(DECODER)
+    return (graph, decoder) if decoder.is_file() else (graph,)
 
 
 @dataclass(frozen=True)

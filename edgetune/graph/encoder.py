@@ -66,7 +66,7 @@ def plan(model: PreTrainedModel, max_length: int, outputs: Mapping[str, tuple[st
     tells two texts apart by token types."""
     pad_id = model.config.pad_token_id or 0
     vocabulary = model.config.vocab_size
-    inputs = INPUTS if pairs else INPUTS[:2]
+    inputs = INPUTS[: 3 if pairs else 2]
 
     def feeds(shape: Shape, seed: int) -> dict[str, np.ndarray]:
         chance = np.random.default_rng(seed)

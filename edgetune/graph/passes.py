@@ -192,6 +192,20 @@ def _last_dimension(shape: str, reader: Reader) -> int:
     return int(value.ravel()[-1]) if value is not None else 0
 
 
+def untie(model: onnx.ModelProto) -> int:
+    """Weights that are transposed before they are read become weights of their own, transposed, in place; how many."""
+    graph, made = model.graph, 0
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]:
+        order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
+        array = np.ascontiguousarray(numpy_helper.to_array(weights[node.input[0]]).transpose(order))
+        graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+        graph.node.remove(node)
+        made += 1
+    drop_unused(graph)
+    return made
+
+
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Nodes and initializers that nothing reads any more, and shapes noted for tensors that are gone."""
     while True:
@@ -230,7 +244,7 @@ def _feeds(model: onnx.ModelProto) -> Iterator[dict[str, np.ndarray]]:
             ids = chance.integers(0, known[0], (batch, length))
             mask = np.arange(length)[None] < chance.integers(1, length + 1, (batch, 1))
             mask[0] = True
-            given = dict(zip(INPUTS, (ids, mask, np.arange(length)[None] > length // 2 * mask), strict=True))
+            given = dict(zip(INPUTS, (ids, mask, np.arange(length)[None] > length // 2 * mask), strict=False))
             yield {name: given[name].astype(helper.tensor_dtype_to_np_dtype(kind.elem_type)) for name, kind in inputs.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetune.graph import files
 from edgetune.tasks import Arrays, Forward
 
 INTEGERS: dict[str, type[np.generic]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -31,12 +32,15 @@ def start(path: Path, threads: int = 0, optimization: str = "all") -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def forward(path: Path, pad_id: int = 0, optimization: str = "all", threads: int = 0) -> Forward:
+def forward(path: Path, pad_id: int = 0, optimization: str = "all", threads: int = 0, by_token: bool = False) -> Forward:
     """The graph as a function of inputs by name, [b, s] int64 -> float32 outputs by name; a decoder starts from an empty past.
 
-    A graph of fixed shapes runs row by row, filled up with `pad_id`. Several threads may call it at once.
+    A graph of fixed shapes runs row by row, filled up with `pad_id`. Several threads may call it at once. `by_token`: the decoder of an
+    encoder-decoder model gets one token at a time, as when it writes.
     """
-    run = start(path, threads, optimization)
+    run, *decoder = (start(part, threads, optimization) for part in files(path))
+    if decoder:
+        return _written(run, decoder[0], by_token)
     taken = {entry.name: entry for entry in run.get_inputs()}
     outputs = [entry.name for entry in run.get_outputs() if not entry.name.startswith("present")]
 
@@ -54,6 +58,31 @@ def forward(path: Path, pad_id: int = 0, optimization: str = "all", threads: int
         return {name: array[:, :length] if of_tokens(name, array) else array for name, array in said.items()}
 
     return answer
+
+
+def _written(reader: Any, writer: Any, by_token: bool) -> Forward:
+    """An encoder and its decoder: `input_ids`, `attention_mask` and `decoder_input_ids` -> `logits` [b, t, vocabulary]."""
+    read, left = ([entry.name for entry in run.get_outputs()] for run in (reader, writer))
+    empty = {e.name: e.shape for e in writer.get_inputs() if e.name.endswith((".decoder.key", ".decoder.value"))}
+
+    def answer(given: Arrays) -> Arrays:
+        ids, mask = given["decoder_input_ids"], given["attention_mask"]
+        said = reader.run(read, {"input_ids": given["input_ids"], "attention_mask": mask})
+        fixed = {"encoder_attention_mask": mask, **{_past(name): array for name, array in zip(read, said, strict=True)}}
+        past = {name: np.zeros((len(ids), heads, 0, width), dtype=np.float32) for name, (_, heads, _, width) in empty.items()}
+        logits = []
+        for start in range(0, ids.shape[1], 1 if by_token else ids.shape[1]):
+            part = ids[:, start : start + 1] if by_token else ids
+            found, *new = writer.run(left, {"input_ids": part, **fixed, **past})
+            past = {_past(name): array for name, array in zip(left[1:], new, strict=True)}
+            logits.append(found)
+        return {"logits": np.concatenate(logits, axis=1)}
+
+    return answer
+
+
+def _past(name: str) -> str:
+    return name.replace("present", "past_key_values")
 
 
 def of_tokens(name: str, array: np.ndarray) -> bool:

@@ -16,7 +16,11 @@ from edgetune.methods.model import Merge, load_base
 from edgetune.recipe import Recipe
 
 ALL_LINEAR = "all-linear"
-TYPES = {"AutoModelForSequenceClassification": TaskType.SEQ_CLS, "AutoModelForCausalLM": TaskType.CAUSAL_LM}  # others: peft's plain wrapper
+TYPES = {
+    "AutoModelForSequenceClassification": TaskType.SEQ_CLS,
+    "AutoModelForCausalLM": TaskType.CAUSAL_LM,
+    "AutoModelForSeq2SeqLM": TaskType.SEQ_2_SEQ_LM,
+}  # others: peft's plain wrapper
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PeftModel:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from edgetune.profile import FAMILIES, Family
 from edgetune.table import pick, resolve
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Context:
 class Scheme:
     name: str
     title: str
-    families: tuple[Literal["encoder", "decoder"], ...]
+    families: tuple[Family, ...]
     suffix: str  # of the file, as transformers.js names dtypes
     function: str
     tolerance: float  # of golden outputs on the architecture and provider that wrote them, relative to the largest
@@ -63,9 +64,8 @@ class Scheme:
         return f"{self.name}-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]}" if told else self.name
 
 
-BOTH: tuple[Literal["encoder", "decoder"], ...] = ("encoder", "decoder")
 DYNAMIC: dict[str, Any] = {
-    "families": ("encoder",),
+    "families": ("encoder", "seq2seq"),
     # Another CPU rounds its floats differently, and where an activation lies between two steps it takes the other one: of 126 texts MiniLM
     # answered 84 % to 1e-5 under Arm, and the worst was 0.11 off (WebAssembly: 0.11). Sums that saturate are 0.14 off in the median.
     "tolerance": 0.05,
@@ -88,11 +88,11 @@ BLOCKS: dict[str, Any] = {"tolerance": 0.1, "onnxruntime_min": "1.23", "reads": 
 SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("fp32", "32-bit float, as trained", BOTH, "", "edgetune.quant.float:fp32", 1e-3, "1.17"),
+        Scheme("fp32", "32-bit float, as trained", FAMILIES, "", "edgetune.quant.float:fp32", 1e-3, "1.17"),
         Scheme(
             "fp16",
             "16-bit float, inputs and outputs 32-bit",
-            BOTH,
+            FAMILIES,
             "_fp16",
             "edgetune.quant.float:fp16",
             0.02,
@@ -129,7 +129,7 @@ SCHEMES: dict[str, Scheme] = {
             suffix="_quantized",
             onnxruntime_min="1.23",
             options={"per_channel": True, "embedding_bits": 4},
-            **DYNAMIC,
+            **{**DYNAMIC, "families": ("encoder",)},  # a head that is tied to the embedding would stay in float
         ),
         Scheme(
             "int8-static",
@@ -156,7 +156,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "int4-block32",
             "4-bit weights and embedding in blocks of 32",
-            BOTH,
+            FAMILIES,
             "_q4",
             "edgetune.quant.weight_only:block",
             options={"bits": 4},
@@ -173,7 +173,7 @@ SCHEMES: dict[str, Scheme] = {
         Scheme(
             "int8-weight",
             "8-bit weights and embedding in blocks of 32",
-            BOTH,
+            FAMILIES,
             "_quantized",
             "edgetune.quant.weight_only:block",
             options={"bits": 8},

@@ -30,6 +30,8 @@ def int8(graph: Path, out: Path, context: Context, *, per_channel: bool, signed:
     model = onnx.load(graph)
     del model.graph.value_info[:]
     model, fused = passes.fuse(model, context.keep_float)
+    if any(item.name.startswith("past_key_values") for item in model.graph.input):
+        passes.untie(model)  # a head that is the embedding turned round would be turned, in float, for every token
     if embedding_bits < 8:
         embed(model, embedding_bits)
     reduced = signed and context.saturates

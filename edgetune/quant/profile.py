@@ -7,7 +7,7 @@ from typing import Any
 
 from edgetune import target
 from edgetune.errors import TargetError, did_you_mean
-from edgetune.profile import Target, version
+from edgetune.profile import FAMILIES, Target, version
 from edgetune.quant import SCHEMES
 
 
@@ -31,7 +31,7 @@ def _problems(tree: Mapping[str, Any]) -> Iterator[str]:
     given = tree.get("quantization")
     runtime = tree.get("runtime")
     oldest = str(runtime.get("onnxruntime_min", "")) if isinstance(runtime, dict) else ""
-    for family in ("encoder", "decoder"):
+    for family in FAMILIES:
         names = given.get(family) if isinstance(given, dict) else None
         for name in names if isinstance(names, list) else ():
             where = f"quantization.{family}: {name}"

@@ -17,7 +17,7 @@ from edgetune.errors import ModelError, RequestError
 from edgetune.runtime import copy_programs, machine
 from edgetune.runtime.measure import Entrant
 from edgetune.runtime.process import Finished, run, start
-from edgetune.runtime.verify import facts_of
+from edgetune.runtime.verify import facts_of, graphs
 from edgetune.tasks import Task
 
 FEEDS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")  # what run.py can give a graph
@@ -61,8 +61,8 @@ class Contestant:
 
 def bundle(path: Path) -> Contestant:
     facts = facts_of(path)
-    graph = path / facts["model"]
-    return Contestant("bundle", path, path, facts, tuple(sorted(graph.parent.glob(f"{graph.name}*"))), _present(path, "edgetune.json"))
+    weights = {file for graph in graphs(facts) for file in (path / graph).parent.glob(f"{Path(graph).name}*")}
+    return Contestant("bundle", path, path, facts, tuple(sorted(weights)), _present(path, "edgetune.json"))
 
 
 def against(path: Path, like: Contestant, scratch: Path) -> Contestant:
@@ -91,6 +91,10 @@ def _onnx(path: Path, like: Contestant, scratch: Path) -> Contestant:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if like.task.family == "seq2seq":
+        raise RequestError(
+            f"{path} is one graph, and {like.task.name} has two", mend="--against takes another bundle, or a Hugging Face directory"
+        )
     try:
         graph = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
@@ -162,7 +166,8 @@ def _directory(path: Path, like: Contestant) -> Contestant:
         raise ModelError(f"cannot read {path}/config.json", details=str(error).splitlines()[:3]) from None
     made_for = (config.architectures or ["no task"])[0]
     module, _, kind = like.task.auto_class.rpartition(":")
-    if not module and not made_for.endswith(kind.removeprefix("AutoModel")):
+    fits = config.is_encoder_decoder if like.task.family == "seq2seq" else module or made_for.endswith(kind.removeprefix("AutoModel"))
+    if not fits:
         raise RequestError(f"{path} is a {made_for}, {like.path} does {like.task.name}: they cannot be compared")
     weights = tuple(sorted({*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")}))
     if not weights:

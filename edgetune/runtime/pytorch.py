@@ -50,6 +50,7 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     model = load(asked.folder, task)
     load_ms = (time.perf_counter() - started) * 1000
     words = model.config.get_text_config().vocab_size
+    start = task.module.start_id(tokenizer) if task.family == "seq2seq" else 0
 
     def filled(length: int) -> Row:
         return {"input_ids": [1 + i % (words - 1) for i in range(min(length, asked.max_length))]}
@@ -57,7 +58,10 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
     def forward(rows: list[Row]) -> None:
         feeds = {name: pad([row[name] for row in rows], 0) for name in rows[0]}
         mask = pad([[1] * len(row["input_ids"]) for row in rows], 0)
-        model(attention_mask=torch.from_numpy(mask), **{name: torch.from_numpy(value) for name, value in feeds.items()})
+        given = {name: torch.from_numpy(value) for name, value in feeds.items()}
+        if task.family == "seq2seq":
+            given["decoder_input_ids"] = torch.full((len(rows), 1), start)
+        model(attention_mask=torch.from_numpy(mask), **given)
 
     read = _reader(task, tokenizer, asked.max_length)
     items = [item for item in asked.texts if (made := read(item)) and all(0 < len(row["input_ids"]) <= asked.max_length for row in made)]
@@ -77,9 +81,13 @@ def _benchmark(asked: argparse.Namespace) -> dict[str, Any]:
             )["ms"]
         latency.append(entry)
     decode = None
-    if task.family == "decoder":
+    if task.family != "encoder":
         prompt = filled(max(1, min(128, asked.max_length - DECODE_STEPS - 1)))["input_ids"]
-        decode = {"prompt": len(prompt), "ms": _decode(model, torch.tensor([prompt]))}
+        ids = torch.tensor([prompt])
+        ahead = {"input_ids": ids}
+        if task.family == "seq2seq":
+            ahead = {"encoder_outputs": model.get_encoder()(ids), "decoder_input_ids": torch.tensor([[start]])}
+        decode = {"prompt": len(prompt), "ms": _decode(model, ahead)}
     return {
         **{"runtime": f"torch {torch.__version__}", "provider": "PyTorch", "threads": torch.get_num_threads()},
         **{"load_ms": load_ms, "cold_start_ms": cold_start_ms, "peak_rss_bytes": timing.peak_rss_bytes()},
@@ -136,14 +144,15 @@ def _spoken(task: Task, tokenizer: Any, ids: list[int]) -> Item:
     return {name: tokenizer.decode(ids[i * size : (i + 1) * size], skip_special_tokens=True) for i, name in enumerate(task.asks)}
 
 
-def _decode(model: Any, prompt: Any) -> list[float]:
-    """Times of single greedy tokens after `prompt` [1, s], in ms."""
-    found = model(input_ids=prompt, use_cache=True)
+def _decode(model: Any, given: Mapping[str, Any]) -> list[float]:
+    """Times of single greedy tokens, in ms, after what is `given` of the model's inputs: a prompt, or a text that was read and a start."""
+    found = model(**given, use_cache=True)
+    *read, name = given  # what stays, and where the next token goes
 
     def step(_: Any) -> None:
         nonlocal found
         token = found.logits[:, -1:].argmax(-1)
-        found = model(input_ids=token, past_key_values=found.past_key_values, use_cache=True)
+        found = model(**{part: given[part] for part in read}, **{name: token}, past_key_values=found.past_key_values, use_cache=True)
 
     return [timing.milliseconds(step, i) for i in range(DECODE_STEPS)]
 

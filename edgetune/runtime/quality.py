@@ -89,8 +89,11 @@ def _bundle(one: Contestant, threads: int | None, provider: str | None) -> Forwa
 
     def answer(given: Arrays) -> Arrays:
         read = [kept > 0 for kept in given["attention_mask"]]
-        names = [name for name in given if name != "attention_mask"]
-        return bundle.alone([{name: given[name][i][kept].tolist() for name in names} for i, kept in enumerate(read)])
+        names = [name for name in given if name not in ("attention_mask", "decoder_input_ids")]
+        rows = [{name: given[name][i][kept].tolist() for name in names} for i, kept in enumerate(read)]
+        for row, ahead in zip(rows, given.get("decoder_input_ids", ()), strict=False):
+            row["decoder_input_ids"] = ahead.tolist()
+        return bundle.alone(rows)
 
     return answer
 

@@ -28,7 +28,7 @@ def verify(bundle: Path, on: str = runners.LOCAL, provider: str | None = None, *
     """
     facts = facts_of(bundle)
     _same_files(bundle, facts["sha256"])
-    graph = _graph(bundle, facts)
+    graph, *_ = [_graph(bundle, facts, name) for name in graphs(facts)]
     with runners.opened(on, **options) as host:
         golden, where = _golden(bundle, host, provider)
     return {
@@ -52,11 +52,16 @@ def facts_of(bundle: Path) -> dict[str, Any]:
         facts = read_facts(bundle)
     except BundleError as error:
         raise RequestError(str(error), mend="edgetune export writes a bundle") from None
-    named = [facts["model"], *facts["sha256"], *([facts["compiled"]["model"]] if facts["compiled"] else [])]
+    named = [*graphs(facts), *facts["sha256"], *([facts["compiled"]["model"]] if facts["compiled"] else [])]
     outside = [name for name in named for kind in (PurePosixPath, PureWindowsPath) if kind(name).anchor or ".." in kind(name).parts]
     if outside:
         raise RequestError(f"{bundle}/edgetune.json names files outside of the folder", details=list(dict.fromkeys(outside))[:SHOWN])
     return facts
+
+
+def graphs(facts: Mapping[str, Any]) -> list[str]:
+    """The names of a bundle's graphs: the model or, of an encoder-decoder model, the encoder, and the decoder."""
+    return [facts["model"], *([facts["decoder"]] if facts.get("decoder") else [])]
 
 
 def _same_files(bundle: Path, digests: dict[str, str]) -> None:
@@ -76,11 +81,11 @@ def _same_files(bundle: Path, digests: dict[str, str]) -> None:
         )
 
 
-def _graph(bundle: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def _graph(bundle: Path, facts: dict[str, Any], name: str) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    path = bundle / facts["model"]
+    path = bundle / name
     try:
         model = onnx.load(path, load_external_data=False)
         if outside := external(model):

@@ -48,9 +48,9 @@ KEYS = (  # of edgetune.json
     *("task", "target", "architecture", "scheme", "model", "compiled", "provider", "provider_options"),
     *("min_share", "session", "opset", "ir"),
     *("onnxruntime_min", "labels", "max_length", "truncation_side", "pad_id", "confidence", "golden", "inputs", "outputs", "lengths"),
-    *("metrics", "generation", "made_by", "sha256", "asks"),
+    *("metrics", "generation", "made_by", "sha256", "asks", "decoder"),
 )
-OLDER = {"asks": ["text"]}  # what edgetune.json lacks when an earlier edgetune wrote it
+OLDER = {"asks": ["text"], "decoder": None}  # what edgetune.json lacks when an earlier edgetune wrote it
 ANSWERS = Path(__file__).resolve().parent / "answers"
 CPU = "CPUExecutionProvider"
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -112,8 +112,10 @@ class Bundle:
         started = time.perf_counter()
         self.tokenizer = self._open_tokenizer()
         self.session = self._open_session()
+        self.decoder: Any = self._open_session(graph="decoder") if self.facts["decoder"] else None  # beside an encoder
         self.load_ms = (time.perf_counter() - started) * 1000
         self.inputs = {item.name: item for item in self.session.get_inputs()}
+        self.decoder_inputs = {item.name: item for item in self.decoder.get_inputs()} if self.decoder else {}
         fixed = self.inputs["input_ids"].shape[1] if "input_ids" in self.inputs else None
         self.sequence = fixed if isinstance(fixed, int) else 0  # 0: any number of tokens
         self.placement = self._placement() if self.provider != CPU else None
@@ -158,12 +160,15 @@ class Bundle:
         length = self.sequence or longest
         if longest > length:
             raise BundleError(f"a text has {longest} tokens; this model takes {length}")
-        feeds = {name: np.zeros((len(rows), length), dtype=np.int64) for name in ("attention_mask", *rows[0])}
+        wide = {"decoder_input_ids": max(len(row.get("decoder_input_ids", ())) for row in rows)}
+        feeds = {name: np.zeros((len(rows), wide.get(name, length)), dtype=np.int64) for name in ("attention_mask", *rows[0])}
         feeds["input_ids"] += self.facts["pad_id"]
         for i, row in enumerate(rows):
             feeds["attention_mask"][i, : len(row["input_ids"])] = 1
             for name, values in row.items():
                 feeds[name][i, : len(values)] = values
+        if self.decoder is not None:
+            return self.answers.outputs(self, feeds)
         if not self.sequence:
             return self.forward(feeds)[0]
         parts = [self.forward({name: value[i : i + 1] for name, value in feeds.items()})[0] for i in range(len(rows))]
@@ -175,24 +180,27 @@ class Bundle:
         parts = [self.outputs([row]) for row in rows]
         return {name: stacked([part[name][0] for part in parts]) for name in parts[0]} if parts else self.outputs(rows)
 
-    def forward(self, feeds: Mapping[str, np.ndarray], past: dict[str, Any] | None = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def forward(
+        self, feeds: Mapping[str, np.ndarray], past: Mapping[str, Any] | None = None, decoder: bool = False
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """One pass over `input_ids` [n, s], with `attention_mask` [n, past + s] 1 where a token counts -> float32 outputs, and the new cache.
 
-        `past` is the cache that an earlier pass returned; None is the empty one. Token types that are not given are 0.
+        `past` is the cache that an earlier pass returned; None is the empty one. Token types that are not given are 0. `decoder`: of that one.
         """
-        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        session, inputs = (self.decoder, self.decoder_inputs) if decoder else (self.session, self.inputs)
+        ids, mask = feeds["input_ids"], feeds.get("attention_mask", feeds["input_ids"])
         made = {
             "token_type_ids": np.zeros_like(ids),
             "position_ids": np.maximum(mask.cumsum(-1) - 1, 0)[:, -ids.shape[1] :],
-            **feeds,
+            **{**feeds, **(past or {})},
         }
-        given = dict(past or {})
-        for name, item in self.inputs.items():
-            if name not in given:
-                value = made[name] if name in made else np.zeros((len(ids), item.shape[1], 0, item.shape[3]))  # an empty past
-                given[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value, DTYPES[item.type]))
-        names = [item.name for item in self.session.get_outputs()]
-        found = dict(zip(names, self.session.run_with_ort_values(names, given)))  # noqa: B905  (3.9)
+        given = {}
+        for name, item in inputs.items():
+            value = made[name] if name in made else np.zeros((len(ids), item.shape[1], 0, item.shape[3]))  # an empty past
+            of_numpy = isinstance(value, np.ndarray)
+            given[name] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value, DTYPES[item.type])) if of_numpy else value
+        names = [item.name for item in session.get_outputs()]
+        found = dict(zip(names, session.run_with_ort_values(names, given)))  # noqa: B905  (3.9)
         cache = {name.replace("present", "past_key_values"): found.pop(name) for name in names if name.startswith("present.")}
         return {name: value.numpy().astype(np.float32, copy=False) for name, value in found.items()}, cache
 
@@ -217,15 +225,17 @@ class Bundle:
         seed: int = 0,
         on_text: Any = str,
         stop: Sequence[str] = (),
+        num_beams: int = 0,
     ) -> dict[str, Any]:
         """What follows an item: `text`, `tokens` (ids without the stop token), `finished` (False: `max_new_tokens` or length ran out).
 
         Temperature 0 takes the likeliest token each time; above, tokens are drawn (`top_p`, `seed`). `on_text` is called with
         the text piece by piece. `max_new_tokens` 0: as edgetune.json says. The text ends before the first of its stop texts, and of `stop`.
+        `num_beams`: hypotheses that are searched (0: as edgetune.json says), where the task can.
         """
         if self.generation is None:
             raise BundleError("this model does not generate text")
-        return self.answers.generate(self, self.item(given), max_new_tokens, temperature, top_p, seed, on_text, stop)
+        return self.answers.generate(self, self.item(given), max_new_tokens, temperature, top_p, seed, on_text, stop, num_beams)
 
     def tokens(self, row: Mapping[str, Sequence[int]], choose: Callable[[np.ndarray], Any] = np.argmax) -> Iterator[int]:
         """The tokens that follow a generator's row, one at a time, until the model's length is full. The reader decides when to stop."""
@@ -243,8 +253,8 @@ class Bundle:
             tokenizer.enable_truncation(self.max_length, direction=self.facts["truncation_side"])
         return tokenizer
 
-    def _open_session(self, profile: str = "") -> ort.InferenceSession:
-        path = inside(self.folder, (self.compiled or self.facts)["model"])
+    def _open_session(self, profile: str = "", graph: str = "model") -> ort.InferenceSession:
+        path = inside(self.folder, (self.compiled or self.facts)[graph])
         devices, available = plugged(self.provider), ort.get_available_providers()
         if not devices and self.provider not in available:
             how = INSTALL.get(self.provider, f"known are {', '.join(INSTALL)}")
@@ -299,7 +309,7 @@ def part(name: str) -> ModuleType:
     """The module answers/`name`.py: how a task reads an item and what it makes of the outputs.
 
     read(bundle, item) -> (rows, kept); decode(bundle, outputs, kept) -> answer, or generate and tokens as `Bundle` has them;
-    line(answer) -> str; WHOLE, if it is true: the tokenizer cuts nothing, `read` does.
+    outputs(bundle, feeds), where a decoder is beside the encoder; line(answer) -> str; WHOLE, if it is true: the tokenizer cuts nothing.
     """
     package = f"{__name__}_answers"
     if package not in sys.modules:
@@ -496,7 +506,8 @@ def benchmark(
         prompt = filled(max(1, min(128, bundle.max_length - DECODE_STEPS - 1)))
         stream = bundle.tokens(prompt)
         next(stream)  # the prefill
-        decode = {"prompt": len(prompt["input_ids"]), "ms": [milliseconds(next, stream) for _ in range(DECODE_STEPS)]}
+        steps = [milliseconds(next, stream) for _ in range(bundle.max_length - 2)[:DECODE_STEPS]]
+        decode = {"prompt": len(prompt["input_ids"]), "ms": steps}
     return {
         **{"onnxruntime": ort.__version__, "provider": bundle.session.get_providers()[0], "threads": bundle.threads},
         **{"load_ms": bundle.load_ms, "cold_start_ms": cold_start_ms, "peak_rss_bytes": peak_rss_bytes()},
@@ -615,6 +626,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--top-p", type=float, default=1.0, help="generation: draw from the likeliest that hold this share")
     add("--seed", type=int, default=0, help="generation: of the drawing")
     add("--stop", action="append", default=[], metavar="TEXT", help="generation: end before this text; repeatable")
+    add("--beams", type=int, default=0, help="generation: hypotheses searched, by an encoder with a decoder (0: as edgetune.json says)")
     asked = parser.parse_args(arguments)
     if not (asked.golden or asked.benchmark or asked.texts) and sys.stdin.isatty():
         parser.error('give a text, such as  python run.py "some text"  (--help shows more)')
@@ -637,7 +649,7 @@ def answer(bundle: Bundle, text: str, asked: argparse.Namespace) -> None:
     given = understood(text, bundle.facts["asks"], bundle.generation is not None)
     if bundle.generation is not None:
         how = (asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, str if asked.json else partial(print, end="", flush=True))
-        found, shown = bundle.generate(given, *how, asked.stop), ""
+        found, shown = bundle.generate(given, *how, asked.stop, asked.beams), ""
     else:
         [found] = bundle.predict([given])
         shown = bundle.line(found) + ("\t(the text was cut)" if found.get("cut") else "")

@@ -57,6 +57,8 @@ def _asked(one: Contestant, rows: Rows) -> dict[int, Asked]:
 
 def _item(one: Contestant, row: Mapping[str, Any]) -> dict[str, Any] | None:
     """What run.py is given of `row`; None where its model takes no conversation."""
+    if "source" in row:
+        return {"text": row["source"]}
     turns = row["messages"][:-1] if "messages" in row else [{"role": "user", "content": row["prompt"]}]
     if turns[0] == {"role": "system", "content": one.facts["generation"].get("system")}:
         turns = turns[1:]  # it stands in every prompt
@@ -66,7 +68,13 @@ def _item(one: Contestant, row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _bundle(one: Contestant, asked: Sequence[Asked], rows: Rows, limit: int, provider: str | None) -> list[str]:
-    options = ["--json", "--max-new-tokens", str(limit), *(["--provider", provider] if provider else [])]
+    options = [
+        "--json",
+        "--max-new-tokens",
+        str(limit),
+        *(["--beams", "1"] if one.task.family == "seq2seq" else []),
+        *(["--provider", provider] if provider else []),
+    ]
     done = run(one.folder, options, given="".join(f"{json.dumps(item)}\n" for item in (_item(one, row) for row in rows)))
     if done.exit_code:
         raise StageError(f"{one.path} cannot answer", details=done.stderr.splitlines()[-5:], mend=f"edgetune verify {one.path}")

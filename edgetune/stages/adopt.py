@@ -24,6 +24,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     folder = Path(recipe.model)
     recipe, model = _load(recipe, folder, task)
     own = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    own = own and (task.family != "seq2seq" or (folder / "config.json").is_file())  # which says where a decoder starts
     tokenizer = tokenizer_in(folder, trust_remote_code=recipe.trust_remote_code) if own else load_tokenizer(recipe)
     labels = _labels(model, dataset) if task.labelled else []
     longest = max_length(recipe, model, tokenizer)

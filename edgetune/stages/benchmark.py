@@ -107,7 +107,7 @@ def _judge(here: dict[str, Any], measured: Sequence[Measurement]) -> None:
 
 
 def _entry(one: Contestant, measured: Measurement, found: Mapping[str, Any] | None, architecture: str) -> dict[str, Any]:
-    decoder = one.task.family == "decoder"
+    decoder = one.task.family != "encoder"
     entry: dict[str, Any] = {
         "path": str(one.path),
         "kind": one.kind,

@@ -18,7 +18,7 @@ from edgetune.data import columns
 from edgetune.errors import GateError
 from edgetune.fit import choice, sessions
 from edgetune.fit.choice import Choice, Form
-from edgetune.graph import Plan, decoder, encoder, inputs
+from edgetune.graph import DECODER, Plan, decoder, encoder, files, inputs, seq2seq
 from edgetune.graph import export as graphs
 from edgetune.methods.device import keep_freed_memory
 from edgetune.methods.model import load_merged
@@ -29,38 +29,46 @@ from edgetune.runtime.measure import Shape, in_turns
 from edgetune.runtime.verify import verify
 from edgetune.target import Target, is_host
 from edgetune.tasks import Task, flips, generated, said_beside
+from edgetune.tasks.text2text_generation import search_settings
 
 MB = 1e6
+MODEL = "model.onnx"
 LEAST_NEW_TOKENS = 128  # that an app lets a model write at most
 
 
 def graph(recipe: Recipe, merged: Merged, opset: int, ir: int, out: Path) -> dict[str, Any]:
-    """Trace the merged model into `out / "model.onnx"` and prove it equal to PyTorch."""
+    """Trace the merged model into `out / MODEL` and prove it equal to PyTorch."""
     keep_freed_memory()
-    plan = _plan(recipe, merged)
+    plans = _plans(recipe, merged)
     progress.note(f"tracing the float graph (opset {opset}, IR {ir})")
-    facts = graphs.export(plan, out / "model.onnx", opset, ir)
-    progress.note(f"the graph equals PyTorch to {facts['max_error']:.1g} on {facts['shapes']} shapes (exporter {facts['exporter']})")
-    return {**facts, "size_bytes": (out / "model.onnx").stat().st_size, "generation": dict(plan.metadata)}
+    facts, *decoder = (graphs.export(plan, out / name, opset, ir) for plan, name in zip(plans, (MODEL, DECODER), strict=False))
+    for found in (facts, *decoder):
+        progress.note(f"the graph equals PyTorch to {found['max_error']:.1g} on {found['shapes']} shapes (exporter {found['exporter']})")
+    if decoder:
+        facts |= {"max_error": max(facts["max_error"], decoder[0]["max_error"]), "decoder": decoder[0]}
+    size = sum(path.stat().st_size for path in files(out / MODEL))
+    return {**facts, "size_bytes": size, "generation": dict(plans[-1].metadata)}
 
 
 def taken(recipe: Recipe, merged: Merged, float_graph: Graph, ids: Any, sequence: int | None, out: Path) -> dict[str, Any]:
     """The float graph with inputs of the integer type `ids` and the shape [1, `sequence`] (None: any), proven equal to PyTorch again."""
-    facts = inputs.convert(float_graph.path / "model.onnx", out / "model.onnx", ids=ids, sequence=sequence)
-    error, shape = graphs.parity(_plan(recipe, merged), out / "model.onnx")
+    facts = inputs.convert(float_graph.path / MODEL, out / MODEL, ids=ids, sequence=sequence)
+    error, shape = graphs.parity(_plans(recipe, merged)[0], out / MODEL)
     if error > graphs.TOLERANCE:
         raise GateError(f"the graph with {ids} inputs differs from PyTorch by {error:.2g} at {shape}")
-    size = (out / "model.onnx").stat().st_size
+    size = (out / MODEL).stat().st_size
     return {**float_graph.facts, "inputs": facts, "max_error": error, "size_bytes": size}
 
 
-def _plan(recipe: Recipe, merged: Merged) -> Plan:
+def _plans(recipe: Recipe, merged: Merged) -> tuple[Plan, ...]:
     model = load_merged(merged.path, recipe.task)
     model.set_attn_implementation("eager")  # opset <= 22 says it without guards against NaN
     task = tasks.get(recipe.task)
     if task.family == "decoder":
-        return decoder.plan(model)
-    return encoder.plan(model, merged.facts["max_length"], task.outputs, pairs="token_type_ids" in merged.facts.get("inputs", ()))
+        return (decoder.plan(model),)
+    if task.family == "seq2seq":
+        return seq2seq.plans(model)
+    return (encoder.plan(model, merged.facts["max_length"], task.outputs, pairs="token_type_ids" in merged.facts.get("inputs", ())),)
 
 
 def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[Form], work: Path, out: Path) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def bundle(recipe: Recipe, target: Target, dataset: Dataset, forms: Sequence[For
             golden=_golden_items(recipe, task, dataset, tokenizer, length),
             metrics={key: facts[key] for key in ("metric", "quality", "baseline", "drop", "rows", "flips")},
             onnxruntime_min=max(chosen.scheme.onnxruntime_min, target.runtime.onnxruntime_min, key=version),
-            generation=_generation(recipe, tokenizer, form, data.rows(dataset.path, "train")) if task.family == "decoder" else None,
+            generation=None if task.family == "encoder" else _generation(recipe, task, tokenizer, form, data.rows(dataset.path, "train")),
             card=_card(recipe, dataset, forms[0].model, facts),
         ),
         out,
@@ -175,8 +183,22 @@ def _measured(recipe: Recipe, target: Target, out: Path) -> dict[str, Any]:
     return {"budgets": budgets}
 
 
-def _generation(recipe: Recipe, tokenizer: Any, form: Form, train: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    from edgetune.tasks.text_generation import answer, chat_parts, common_system, prompt_parts, stop_ids
+def _generation(recipe: Recipe, task: Task, tokenizer: Any, form: Form, train: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    config = GenerationConfig.from_pretrained(form.model.path)
+    most = max(LEAST_NEW_TOKENS, generated.longest([task.module.answer(row) for row in train], tokenizer))
+    made = _searched(tokenizer, config, most) if task.family == "seq2seq" else _prompted(tokenizer, config, most, train)
+    return {**made, "stop": list(recipe.export.stop), **form.graph.facts["generation"]}
+
+
+def _searched(tokenizer: Any, config: GenerationConfig, most: int) -> dict[str, Any]:
+    settings, ignored = search_settings(tokenizer, config, most)
+    if ignored:
+        progress.warn(f"generation_config.json asks for {', '.join(ignored)}, which run.py does not do")
+    return settings
+
+
+def _prompted(tokenizer: Any, config: GenerationConfig, most: int, train: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    from edgetune.tasks.text_generation import chat_parts, common_system, prompt_parts, stop_ids
 
     system = common_system(train)
     if system:
@@ -185,13 +207,8 @@ def _generation(recipe: Recipe, tokenizer: Any, form: Form, train: Sequence[Mapp
     chat = chat_parts(tokenizer)
     if chat is None:
         progress.note("the chat template cannot be rebuilt for several turns: the bundle takes single texts, no conversations")
-    stops = stop_ids(tokenizer, GenerationConfig.from_pretrained(form.model.path))
-    most = max(LEAST_NEW_TOKENS, generated.longest([answer(row) for row in train], tokenizer))
-    return {
-        **{"prefix": prefix, "suffix": suffix, "system": system, "chat": chat},
-        **{"stop_ids": list(stops), "stop": list(recipe.export.stop), "max_new_tokens": most},
-        **form.graph.facts["generation"],
-    }
+    stops = stop_ids(tokenizer, config)
+    return {**{"prefix": prefix, "suffix": suffix, "system": system, "chat": chat}, "stop_ids": list(stops), "max_new_tokens": most}
 
 
 def _golden_items(recipe: Recipe, task: Task, dataset: Dataset, tokenizer: Any, longest: int) -> Sequence[str | Mapping[str, str]]:

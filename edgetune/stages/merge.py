@@ -31,7 +31,7 @@ def merge(recipe: Recipe, dataset: Dataset, adapted: Adapted, out: Path) -> dict
     rows = data.rows(dataset.path, "validation")[:ROWS]
     examples = task.module.encode(rows, tokenizer, max_length=longest, labels=labels).examples
     reloaded = load_merged(out, recipe.task)
-    difference, flips = _compare(forward(merged.reference.eval()), forward(reloaded), examples, task.module, tokenizer.pad_token_id)
+    difference, flips = _compare(forward(merged.reference.eval()), forward(reloaded), examples, task, tokenizer.pad_token_id)
     facts = {
         "max_logit_difference": difference,
         "label_flips": flips,
@@ -71,19 +71,20 @@ def _bases(
 
 
 def _compare(
-    reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], module: Any, pad_id: int
+    reference: tasks.Forward, merged: tasks.Forward, examples: list[Mapping[str, Any]], task: tasks.Task, pad_id: int
 ) -> tuple[float, int]:
     """(largest absolute logit difference, answers that differ although the margin is clear) over real positions."""
-    worst, flips = 0.0, 0
+    worst, flips, names = 0.0, 0, set(task.outputs)
     with progress.bar("comparing merged and adapter", len(examples)) as bar:
         for index in tasks.batches(examples, 8):
-            batch = module.collate([examples[i] for i in index], pad_id)
+            batch = task.module.collate([examples[i] for i in index], pad_id)
             given = tasks.inputs(batch)
             expected, found = reference(given), merged(given)
-            for name in expected.keys() & found.keys():
+            real = batch["labels"] != -100 if "decoder_input_ids" in batch else batch["attention_mask"].astype(bool)
+            for name in names & expected.keys() & found.keys():
                 a, b = expected[name], found[name]
                 if a.ndim == 3:
-                    a, b = (said[batch["attention_mask"].astype(bool)] for said in (a, b))
+                    a, b = (said[real] for said in (a, b))
                 worst = max(worst, float(np.nan_to_num(np.abs(a - b), nan=np.inf).max()))
                 if a.shape[-1] > 1:
                     best = np.partition(a, -2, axis=-1)[..., -2:]

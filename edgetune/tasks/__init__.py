@@ -36,7 +36,7 @@ from edgetune.table import pick
 Arrays = Mapping[str, np.ndarray]
 Forward = Callable[[Arrays], Arrays]
 Weights = tuple[np.ndarray, ...]  # of classes, an array for each output
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # what a model may read of a batch
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")  # what a model may read of a batch
 BATCH, SEQUENCE = "batch_size", "sequence_length"  # symbolic dimensions, spelled as transformers.js resolves them
 TEXT = (  # names of columns with a text, or the first of two,
     *("text", "sentence", "utterance", "query", "content", "message", "review", "input"),
@@ -51,7 +51,7 @@ LABELLED = ("label", "labels", "tags")  # columns that hold names of classes
 class Task:
     name: str
     title: str
-    family: Literal["encoder", "decoder"]
+    family: Literal["encoder", "decoder", "seq2seq"]
     auto_class: str  # of transformers, or "package.module:Class"
     columns: Mapping[str, tuple[str, ...]]  # column (what it holds: edgetune.data.kinds) -> names under which it is found, best first
     metric: str  # decides the accuracy gate and early stopping
@@ -283,6 +283,21 @@ TASKS: dict[str, Task] = {
             metric="perplexity",
             higher_is_better=False,
             example='{"prompt": "list all png files", "completion": "find . -name \'*.png\'"}',
+            outputs={"logits": (BATCH, SEQUENCE)},
+            tie="loss",
+        ),
+        Task(
+            name="text2text-generation",
+            title="a text made of another one: a summary, a translation",
+            family="seq2seq",
+            auto_class="AutoModelForSeq2SeqLM",
+            columns={
+                "source": ("source", "src", "document", "article", "dialogue"),
+                "target": ("target", "tgt", "summary", "translation", "highlights", "section_text"),
+            },
+            metric="perplexity",
+            higher_is_better=False,
+            example='{"source": "A man sleeps on a bench.", "target": "Ein Mann schläft auf einer Bank."}',
             outputs={"logits": (BATCH, SEQUENCE)},
             tie="loss",
         ),

@@ -120,6 +120,8 @@ def greedy(
     import torch
 
     config: Any = model.config
+    if config.is_encoder_decoder:
+        max_length = 0  # the answer has a length of its own
     device = next(model.parameters()).device
     plain = {
         "do_sample": False,

@@ -75,18 +75,22 @@ def loss(outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor],
 
 def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int) -> Scores:
     """Per row, in the order of `examples`: the negative log-likelihood (nats) of the learned tokens, and how many they are."""
-    from scipy.special import logsumexp
-
     value, weight = np.zeros(len(examples)), np.zeros(len(examples))
     for index in batches(examples, EVAL_BATCH):
         batch = collate([examples[i] for i in index], pad_id)
         logits = forward(inputs(batch))["logits"]
         for i, row, target in zip(index, logits, batch["labels"][:, 1:], strict=True):
-            place = np.flatnonzero(target != NOT_LEARNED)
-            said = np.asarray(row[place], dtype=np.float64)
-            value[i] = (logsumexp(said, axis=-1) - said[np.arange(len(place)), target[place]]).sum()
-            weight[i] = len(place)
+            value[i], weight[i] = likelihood(row, target)
     return Scores(value=value, weight=weight)
+
+
+def likelihood(logits: np.ndarray, target: np.ndarray) -> tuple[float, int]:
+    """(negative log-likelihood in nats of those of `target` [s] that are learned, how many they are). `logits` [>= s, vocabulary]."""
+    from scipy.special import logsumexp
+
+    place = np.flatnonzero(target != NOT_LEARNED)
+    said = np.asarray(logits[place], dtype=np.float64)
+    return float((logsumexp(said, axis=-1) - said[np.arange(len(place)), target[place]]).sum()), len(place)
 
 
 def metrics(scores: Scores, labels: Sequence[str] = ()) -> dict[str, float]:

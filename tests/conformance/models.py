@@ -44,3 +44,24 @@ def decoder(folder: Path, texts: Iterable[str]) -> Path:
     config.bos_token_id, config.eos_token_id, config.pad_token_id = None, 1, 0
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def seq2seq(folder: Path, texts: Iterable[str]) -> Path:
+    """A T5 with a Unigram tokenizer that ends every text."""
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    words = Tokenizer(models.Unigram())
+    words.normalizer, words.decoder = normalizers.NFKC(), decoders.Metaspace()
+    words.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<pad>", "</s>", "<unk>"]
+    words.train_from_iterator(
+        texts, trainers.UnigramTrainer(vocab_size=1200, special_tokens=special, unk_token="<unk>", show_progress=False)
+    )
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=TOKENS, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+    config = T5Config(vocab_size=words.get_vocab_size(), decoder_start_token_id=0, pad_token_id=0, eos_token_id=1, **sizes)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder

@@ -107,6 +107,20 @@ def wikitext2(source: Path, out: Path) -> Iterable[str]:
     return kept
 
 
+def multi30k(source: Path, out: Path) -> Iterable[str]:
+    """English and German side by side, as published, short sentences first."""
+    import gzip
+
+    texts = []
+    for name, own, most in (("train", "train", 400), ("validation", "val", 40), ("test", "test_2016_flickr", 40)):
+        sides = [gzip.decompress((source / "multi30k" / f"{own}.{side}.gz").read_bytes()).decode().splitlines() for side in ("en", "de")]
+        pairs = sorted(zip(*sides, strict=True), key=lambda pair: len(pair[0]))[:most]
+        for side, lines in zip(("en", "de"), zip(*pairs, strict=True), strict=True):
+            (out / f"{name}.{side}").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+            texts += lines
+    return texts
+
+
 def stsb(source: Path, out: Path, row: Callable[[str, str, float], dict[str, Any]] | None = None) -> Iterable[str]:
     """Pairs with a score from 0 to 5, or what `row` makes of them."""
     import csv
@@ -317,6 +331,19 @@ def continuation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str,
     return {"text": tokenizer.decode(ids), "tokens": ids, "finished": finished}
 
 
+def translation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    inputs = tokenizer(item, truncation=True, max_length=facts["max_length"], return_tensors="pt")
+    most, stops = min(facts["generation"]["max_new_tokens"], facts["max_length"]), facts["generation"]["stop_ids"]
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    ids = model.generate(**inputs, do_sample=False, max_new_tokens=most, eos_token_id=stops)[0, 1:].tolist()
+    finished = ids[-1] in stops
+    ids = ids[:-1] if finished else ids
+    return {"text": tokenizer.decode(ids, skip_special_tokens=True), "tokens": ids, "finished": finished, "cut": False}
+
+
 CASES: dict[str, Case] = {
     "one label": Case("text-classification", banking77, label),
     "a label of a pair": Case("text-classification", paraphrases, label),
@@ -331,6 +358,13 @@ CASES: dict[str, Case] = {
     "questions": Case("question-answering", xquad, answer, above=-1.0),
     "gaps": Case("fill-mask", wikitext2, gaps, asked=with_gaps, keys={"export.max_perplexity_increase": 1.0}),
     "generation": Case("text-generation", nl2bash, continuation, models.decoder),
+    "translation": Case(
+        "text2text-generation",
+        multi30k,
+        translation,
+        models.seq2seq,
+        keys={"adapt.max_steps": 100, "data.source": "en", "data.target": "de"},
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from edgetune import recipe, target
 from edgetune.cli import app
 from edgetune.cli.options import flag, kind_of
 from edgetune.methods import METHODS
+from edgetune.profile import FAMILIES
 from edgetune.quant import SCHEMES, profile
 from edgetune.runtime.runners import RUNNERS
 from edgetune.table import resolve
@@ -26,7 +27,7 @@ def test_methods(name: str) -> None:
     assert method.name == name
     assert method.title
     assert method.when
-    assert set(method.defaults) <= {"encoder", "decoder"}
+    assert set(method.defaults) <= set(FAMILIES)
     assert all(d.epochs > 0 and d.batch_size > 0 and d.learning_rate > 0 for d in method.defaults.values())
 
 
@@ -72,7 +73,7 @@ def test_targets(name: str) -> None:
     assert found.name == name
     assert found.title
     assert found.verified
-    for schemes in filter(None, (found.quantization.encoder, found.quantization.decoder)):
+    for schemes in filter(None, map(found.schemes, FAMILIES)):
         assert schemes[-1] == "fp32", "the last resort loses nothing"
         assert len(set(schemes)) == len(schemes)
 

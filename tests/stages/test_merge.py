@@ -14,7 +14,7 @@ import tiny
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from edgetune import data
+from edgetune import data, tasks
 from edgetune.errors import GateError
 from edgetune.methods import full
 from edgetune.stages import merge as stage
@@ -113,7 +113,7 @@ def compare(reference: list[list[float]], merged: list[list[float]]) -> tuple[fl
     def forward(rows: list[list[float]]) -> Any:
         return lambda given: {"logits": np.array(rows, dtype=np.float32)[given["input_ids"][:, 0]]}
 
-    return stage._compare(forward(reference), forward(merged), examples, task, 0)
+    return stage._compare(forward(reference), forward(merged), examples, tasks.get("text-classification"), 0)
 
 
 def test_a_flip_counts_where_the_margin_is_clear() -> None:
@@ -126,7 +126,6 @@ def test_a_flip_counts_where_the_margin_is_clear() -> None:
 
 def test_of_a_generator_only_real_positions_count() -> None:
     """Logits [b, s, vocabulary]: what padding says is nobody's answer."""
-    from edgetune.tasks import text_generation
 
     examples = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}, {"input_ids": [1], "labels": [1]}]
 
@@ -137,4 +136,4 @@ def test_of_a_generator_only_real_positions_count() -> None:
 
         return said
 
-    assert stage._compare(forward(0), forward(9), examples, text_generation, 0) == (0, 0)
+    assert stage._compare(forward(0), forward(9), examples, tasks.get("text-generation"), 0) == (0, 0)

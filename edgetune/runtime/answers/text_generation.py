@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Callable, Iterator, Mapping, Sequence  # noqa: UP035
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence  # noqa: UP035
 
 import numpy as np
 
@@ -64,13 +64,22 @@ def generate(
     seed: int,
     on_text: Any,
     stop: Sequence[str] = (),
+    num_beams: int = 0,
 ) -> dict[str, Any]:
     """See run.py's `Bundle.generate`."""
+    if num_beams > 1:
+        raise bundle.error("this model writes without beams")
+    [row], _ = read(bundle, item)
+    stream = bundle.tokens(row, sampler(temperature, top_p, seed))
+    return written(bundle, islice(stream, max_new_tokens or bundle.generation["max_new_tokens"]), stop, on_text)
+
+
+def written(bundle: Any, stream: Iterable[int], stop: Sequence[str], on_text: Any) -> dict[str, Any]:
+    """The tokens of `stream` up to the first stop token or text, as `Bundle.generate` returns them."""
     stops = [text for text in (*bundle.generation.get("stop", ()), *stop) if text]
     ids: list[int] = []
     shown, finished = "", False
-    [row], _ = read(bundle, item)
-    for token in islice(bundle.tokens(row, sampler(temperature, top_p, seed)), max_new_tokens or bundle.generation["max_new_tokens"]):
+    for token in stream:
         finished = token in bundle.generation["stop_ids"]
         if finished:
             break
