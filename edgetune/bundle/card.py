@@ -58,13 +58,13 @@ def readme(card: Card, task: Task, facts: Mapping[str, Any], size_bytes: int) ->
     from jinja2 import Environment, StrictUndefined
 
     pipeline = task.tag if task.tag in PIPELINES else None
-    web = pipeline if not facts.get("decoder") else None  # a pair of graphs of edgetune's own, which transformers.js does not load
+    web = pipeline if not facts["decoder"] else None  # a pair of graphs of edgetune's own, which transformers.js does not load
     front = ModelCardData(
         license=card.licence if card.licence != "unknown" else None,
         base_model=card.base if HUB_ID.fullmatch(card.base) else None,
         pipeline_tag=pipeline,
-        library_name="onnxruntime" if facts.get("decoder") else "transformers.js",
-        tags=["onnx", "onnxruntime", *([] if facts.get("decoder") else ["transformers.js"]), "edgetune"],
+        library_name="onnxruntime" if facts["decoder"] else "transformers.js",
+        tags=["onnx", "onnxruntime", *([] if facts["decoder"] else ["transformers.js"]), "edgetune"],
     )
     page = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     page.filters["number"] = _number

@@ -17,7 +17,14 @@ FACTS = {
         "ir": 10,
         "onnxruntime_min": "1.20",
     },
-    **{"metrics": {"quality": 0.5}, "made_by": {"a tool": "1"}, "max_length": 64, "compiled": None, "provider": "CPUExecutionProvider"},
+    **{
+        "metrics": {"quality": 0.5},
+        "made_by": {"a tool": "1"},
+        "max_length": 64,
+        "compiled": None,
+        "decoder": None,
+        "provider": "CPUExecutionProvider",
+    },
 }
 CONFIDENCE = {
     "text-classification": {"temperature": 1.5, "reject_below": 0.25, "chosen_by": "validation"},
@@ -55,3 +62,19 @@ def test_a_pair_is_given_as_a_pair() -> None:
 
 def test_vectors_are_read_from_their_own_output() -> None:
     assert "(await model(inputs)).sentence_embedding" in card(tasks.get("sentence-similarity"))
+
+
+def test_two_graphs_are_told_apart() -> None:
+    """transformers.js cannot load them, and nobody is told that it can."""
+    pair = {"model": "onnx/encoder_model_quantized.onnx", "decoder": "onnx/decoder_model_merged_quantized.onnx"}
+    own = {
+        "asks": ["text"],
+        "labels": None,
+        "confidence": None,
+        "generation": {"decoder_start": 7},
+        "outputs": [{"name": "present.0.encoder.key"}],
+    }
+    text = readme(Card("some/model"), tasks.get("text2text-generation"), {**FACTS, **own, **pair}, 1_000_000)
+    assert "pipeline_tag: text2text-generation" in text and "library_name: onnxruntime" in text
+    assert all(name in text for name in pair.values()) and "from token 7" in text
+    assert "@huggingface/transformers" not in text
