@@ -104,9 +104,7 @@ class Bundle:
         self.threads = threads or self.facts["session"]["threads"]
         self.provider = provider or self.facts["provider"]
         self.simulated = SIMULATED.get(self.provider) == architecture()
-        self.compiled = (
-            self.facts["compiled"] if self.provider == self.facts["provider"] else None
-        )  # the graph made for that provider alone
+        self.compiled = self.facts["compiled"] if self.provider == self.facts["provider"] else None  # the graph for it alone
         self.max_length: int = self.facts["max_length"]
         self.generation: dict[str, Any] | None = self.facts["generation"]
         started = time.perf_counter()
@@ -160,8 +158,8 @@ class Bundle:
         length = self.sequence or longest
         if longest > length:
             raise BundleError(f"a text has {longest} tokens; this model takes {length}")
-        wide = {"decoder_input_ids": max(len(row.get("decoder_input_ids", ())) for row in rows)}
-        feeds = {name: np.zeros((len(rows), wide.get(name, length)), dtype=np.int64) for name in ("attention_mask", *rows[0])}
+        wide = {"decoder_input_ids": max(len(row.get("decoder_input_ids", ())) for row in rows)}.get
+        feeds = {name: np.zeros((len(rows), wide(name, length)), dtype=np.int64) for name in ("attention_mask", *rows[0])}
         feeds["input_ids"] += self.facts["pad_id"]
         for i, row in enumerate(rows):
             feeds["attention_mask"][i, : len(row["input_ids"])] = 1
@@ -648,8 +646,9 @@ def understood(text: str, asks: Sequence[str], chat: bool = False) -> Any:
 def answer(bundle: Bundle, text: str, asked: argparse.Namespace) -> None:
     given = understood(text, bundle.facts["asks"], bundle.generation is not None)
     if bundle.generation is not None:
-        how = (asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, str if asked.json else partial(print, end="", flush=True))
-        found, shown = bundle.generate(given, *how, asked.stop, asked.beams), ""
+        stream = str if asked.json else partial(print, end="", flush=True)
+        how = (asked.max_new_tokens, asked.temperature, asked.top_p, asked.seed, stream, asked.stop, asked.beams)
+        found, shown = bundle.generate(given, *how), ""
     else:
         [found] = bundle.predict([given])
         shown = bundle.line(found) + ("\t(the text was cut)" if found.get("cut") else "")

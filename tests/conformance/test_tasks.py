@@ -363,7 +363,7 @@ CASES: dict[str, Case] = {
         multi30k,
         translation,
         models.seq2seq,
-        keys={"adapt.max_steps": 100, "data.source": "en", "data.target": "de"},
+        keys={"adapt.max_steps": 150, "adapt.learning_rate": 1e-2, "data.source": "en", "data.target": "de"},
     ),
 }
 
