@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -63,6 +64,22 @@ def test_the_report_holds_no_text_of_the_rows(folder: Path, report: dict[str, An
     for line in (folder / "run" / "generated" / "answers.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)
         assert row["reference"] not in page and row["reference"] not in json.dumps(report)
+
+
+def test_what_the_terminal_shows(folder: Path, report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from edgetune.cli import report as terminal
+
+    console = Console(file=io.StringIO(), width=200)
+    for part in terminal.generated(folder / "run", report):
+        console.print(part)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in ("untrained", "adapted", "lead", "commonest", "rougeL", f"{report['generated']['adapted']['chrf']:.4f}", "answers.jsonl"):
+        assert text in shown
+    first = json.loads((folder / "run" / "generated" / "answers.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["prompt"] in shown and first["reference"] in shown
+    assert not list(terminal.generated(folder, {})), "nothing of a run without answers"
 
 
 def test_how_many_are_answered_is_no_matter_of_training(folder: Path, report: dict[str, Any]) -> None:
@@ -141,6 +158,7 @@ def test_conversations_go_the_whole_way(folder: Path, tmp_path: Path) -> None:
     report = json.loads((run / "report.json").read_text("utf-8"))
     [measured] = [entry["generated"] for entry in report["benchmark"]["bundles"]]
     assert (measured["rows"], measured["of"]) == (report["generated"]["rows"],) * 2
+    assert "Generated texts: greedy answers to" in (run / "report.html").read_text("utf-8")
     answers = [json.loads(line) for line in (run / "generated" / "answers.jsonl").read_text("utf-8").splitlines()]
     cut = generated.measure([row["adapted"].partition(")")[0] for row in answers], [row["reference"] for row in answers])
     assert {name: measured[name] for name in generated.METRICS} == pytest.approx(cut), "the same answers, up to the stop text"
