@@ -80,15 +80,15 @@ def sample(recipe: Recipe, loaded: Loaded) -> dict[str, Any]:
             mend="a larger --max-length",
         )
     example = encoded.examples[0]
-    targets = example.get("labels", ())
-    learned = [label >= 0 for label in targets] if len(targets) == len(example["input_ids"]) else [False] * len(example["input_ids"])
-    texts = [tokenizer.decode([token]) for token in example["input_ids"]]
+    ids, targets = example["input_ids"], example.get("labels", ())
+    learned = [label >= 0 for label in targets] if len(targets) == len(ids) else [False] * len(ids)
+    if "decoder_input_ids" in example:  # another text is learned than the one that is read: it follows
+        ids, learned = [*ids, *targets], [False] * len(ids) + [True] * len(targets)
+    texts = [tokenizer.decode([token]) for token in ids]
     index = example.get("label")
     whole = None if any(learned) else answer(loaded.splits["train"][0])
     return {
-        "tokens": [
-            {"id": int(i), "text": text, "learned": known} for i, text, known in zip(example["input_ids"], texts, learned, strict=True)
-        ],
+        "tokens": [{"id": int(i), "text": text, "learned": known} for i, text, known in zip(ids, texts, learned, strict=True)],
         "label": whole if index is None else loaded.facts["labels"][index] if index >= 0 else loaded.facts["out_of_scope"],
     }
 

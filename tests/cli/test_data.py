@@ -108,6 +108,20 @@ def test_show_tokens_marks_what_is_learned(edgetune, tmp_path: Path, generator: 
     assert "[c]" not in shown
 
 
+def test_show_tokens_of_a_text_made_of_another(edgetune, tmp_path: Path) -> None:
+    import pairs
+
+    model, file = pairs.folder("t5", tmp_path / "model", steps=1), tmp_path / "pairs.jsonl"
+    rows = pairs.rows(40)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = edgetune("data", "check", file, "--task", "text2text-generation", "--model", model, "--show-tokens", "--json")
+    assert answer.code == 0, answer.err
+    tokens = answer.json["sample"]["tokens"]
+    read, learned = ([token["text"] for token in tokens if token["learned"] == known] for known in (False, True))
+    assert read[-1] == learned[-1] == "</s>"
+    assert {"source": " ".join(read[:-1]), "target": " ".join(learned[:-1])} in rows
+
+
 def test_show_tokens_of_a_classification_row_names_its_label(edgetune, data_folder: Path, generator: Path) -> None:
     answer = edgetune("data", "check", data_folder, "--task", "text-classification", "--model", generator, "--show-tokens", "--json")
     sample = answer.json["sample"]
