@@ -136,6 +136,10 @@ class Target(Section):
         return self
 
     def schemes(self, family: Family) -> tuple[str, ...]:
+        """Those of the profile; none for encoder-decoder models, whatever it inherits, where their two graphs do not run."""
+        plain = self.runtime.provider == CPU and self.runtime.shapes == "dynamic" and self.runtime.ids == "int64"
+        if family == "seq2seq" and not (plain and self.architecture != "wasm32"):
+            return ()
         schemes: tuple[str, ...] = getattr(self.quantization, family)
         return schemes
 
@@ -185,11 +189,8 @@ def _runtime(target: Target) -> Iterator[str]:
         yield f"runtime.sequence = {runtime.sequence} contradicts runtime.shapes = dynamic"
     if runtime.shapes == "dynamic" and provider and not provider.dynamic:
         yield f"runtime.shapes = dynamic, but {runtime.provider} takes static shapes only"
-    for family in ("decoder", "seq2seq"):
-        if runtime.shapes == "static" and target.schemes(family):
-            yield f"runtime.shapes = static, but a decoder's cache grows: quantization.{family} must be empty"
-    if target.quantization.seq2seq and (runtime.provider != CPU or target.architecture == "wasm32" or runtime.ids != "int64"):
-        yield f"quantization.seq2seq must be empty: its two graphs run with 64-bit ids on the {CPU} outside of browsers only"
+    if runtime.shapes == "static" and target.quantization.decoder:
+        yield "runtime.shapes = static, but a decoder's cache grows: quantization.decoder must be empty"
     if runtime.provider == CPU and runtime.min_share:
         yield f"runtime.min_share is for accelerators; {CPU} takes every node"
     for what, value, since in (("opset", runtime.opset, OPSETS), ("ir", runtime.ir, IRS)):

@@ -70,8 +70,8 @@ def told(folder: Path, text: str) -> tuple[str, ...]:
         ('extends = "rpi5"\n[session]\nthreads = 8\n', "session.threads = 8, but there are 4 cores"),
         ('extends = "rpi4"\n[budget]\nmemory_mb = 2000\n', "budget.memory_mb = 2000, but the device has 1024 MB"),
         (
-            'extends = "arm64"\n[quantization]\nencoder = []\ndecoder = []\n',
-            "quantization: no scheme for encoders and none for decoders, so nothing can be exported",
+            'extends = "arm64"\n[quantization]\nencoder = []\ndecoder = []\nseq2seq = []\n',
+            "quantization: no scheme for any of encoder, decoder, seq2seq, so nothing can be exported",
         ),
     ],
 )
@@ -89,3 +89,21 @@ def test_an_unknown_key_in_a_section_is_told(tmp_path: Path, key: str) -> None:
     section, name = key.split(".")
     (detail,) = told(tmp_path, f'extends = "arm64"\n[{section}]\n{name} = 1\n')
     assert detail.startswith(f"{key}: unknown key (did you mean")
+
+
+@pytest.mark.parametrize(
+    ("own", "runs"),
+    [
+        ("", True),
+        ('[runtime]\nshapes = "static"\nsequence = 64\n[quantization]\ndecoder = []\n', False),
+        ('[runtime]\nids = "int32"\n', False),
+        ('[runtime]\nprovider = "XnnpackExecutionProvider"\n', False),
+        ("[quantization]\nseq2seq = []\n", False),
+    ],
+)
+def test_encoder_decoder_models_run_on_plain_cpus(tmp_path: Path, own: str, runs: bool) -> None:
+    """A profile of one's own that extends another need not say that its device cannot."""
+    (tmp_path / "mine.toml").write_text(f'extends = "arm64"\n{own}')
+    found = target.load(str(tmp_path / "mine.toml"))
+    assert bool(found.schemes("seq2seq")) == runs
+    assert found.schemes("encoder")
