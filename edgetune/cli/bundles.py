@@ -160,8 +160,8 @@ def predict(
             line = loaded.line(answer)
             out.stream(f"{line.split(TAB)[0]}\n" if out.quiet else f"{line}\t{text}\n")
         else:
-            how = (max_new_tokens, temperature, top_p, seed, out.stream, stop or (), beams)
-            answer = loaded.generate(given, *how)
+            how: dict[str, Any] = {"on_text": out.stream, "stop": stop or (), "num_beams": beams}
+            answer = loaded.generate(given, max_new_tokens, temperature, top_p, seed, **how)
             out.stream("\n")
             if not answer["finished"]:
                 out.note("cut off: the answer reached --max-new-tokens, or the model's length")

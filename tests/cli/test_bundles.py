@@ -33,9 +33,10 @@ class Generator:
     facts: dict[str, Any] = {"asks": ["text"]}  # noqa: RUF012
     asked: tuple[Any, ...] = ()
     stop: tuple[str, ...] = ()
+    beams = 0
 
-    def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None], stop: Sequence[str]) -> dict[str, Any]:
-        type(self).asked, type(self).stop = asked, tuple(stop)
+    def generate(self, prompt: str, *asked: Any, on_text: Callable[[str], None], stop: Sequence[str], num_beams: int) -> dict[str, Any]:
+        type(self).asked, type(self).stop, type(self).beams = asked, tuple(stop), num_beams
         for piece in ("find . ", "-name '*.png'"):
             on_text(piece)
         return {"text": "find . -name '*.png'", "tokens": [1, 2], "finished": "cut" not in prompt}
@@ -85,7 +86,9 @@ def test_predict_streams_what_a_generator_writes(edgetune, bundle: Path, loads) 
     assert answer.out == "find . -name '*.png'\n"
     assert (Generator.asked, Generator.stop) == ((5, 0.5, 1.0, 3), ())
     edgetune("predict", bundle, "list all png files", "--stop", "a, b", "--stop", "c")
-    assert Generator.stop == ("a, b", "c")
+    assert (Generator.stop, Generator.beams) == (("a, b", "c"), 0)
+    edgetune("predict", bundle, "list all png files", "--beams", "4")
+    assert Generator.beams == 4
     found = edgetune("predict", bundle, "list all png files", "--json").json
     assert found == [{"input": "list all png files", "text": "find . -name '*.png'", "tokens": [1, 2], "finished": True}]
     assert "cut off" in edgetune("predict", bundle, "cut this").err
