@@ -5,6 +5,7 @@ The packages are pinned in web/package-lock.json (versions and sha512) and insta
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ def host(_on: str) -> Iterator[Host]:
     def run(bundle: Path, arguments: Sequence[str]) -> Finished:
         if list(arguments) != ["--golden"]:
             raise RequestError("Node only checks golden vectors", mend="edgetune verify BUNDLE --on node")
+        if json.loads((bundle / "edgetune.json").read_text("utf-8")).get("decoder"):
+            raise RequestError(f"{bundle} has two graphs, which do not run on the web", mend=f"edgetune verify {bundle}")
         command = [program, str(HERE / "golden.cjs"), str(place), str(bundle.resolve())]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False)
         found = last_json(done.stdout)

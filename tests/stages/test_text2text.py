@@ -124,3 +124,31 @@ def test_a_lost_decoder_is_found(tmp_path: Path) -> None:
     with pytest.raises(GateError) as found:
         verify(bundle)
     assert found.value.details == (f"missing: {facts['decoder']}",)
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_checkpoint_from_elsewhere_is_taken(adapter: bool, tmp_path: Path) -> None:
+    """Of an adapter with a tokenizer beside it, too: its base says where the decoder starts."""
+    folder = base = pairs.folder("bart", tmp_path / "model", steps=5)
+    if adapter:
+        from peft import LoraConfig, TaskType, get_peft_model
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        folder = tmp_path / "adapter"
+        wrapped = get_peft_model(AutoModelForSeq2SeqLM.from_pretrained(base), LoraConfig(task_type=TaskType.SEQ_2_SEQ_LM))
+        wrapped.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    report = run(tmp_path, model=str(folder), method="none", data__path=str(data(tmp_path / "data", pairs.rows(60))))
+    assert report["merge"]["test"]["perplexity"] > 1
+    assert report["merge"]["inputs"] == ["input_ids", "attention_mask", "decoder_input_ids"]
+
+
+def test_node_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgetune.runtime import cache, node
+
+    monkeypatch.setattr(node, "_node", lambda: "node")
+    monkeypatch.setattr(cache, "installed", lambda name: tmp_path)
+    monkeypatch.setattr(cache, "facts", lambda place: {"key": node._key()})
+    (tmp_path / "edgetune.json").write_text('{"decoder": "onnx/decoder_model_merged.onnx"}')
+    with node.host("node") as host, pytest.raises(RequestError, match="two graphs"):
+        host.run(tmp_path, ["--golden"])
