@@ -65,6 +65,17 @@ def test_scores_are_those_of_pytorch(taught: tuple[Path, Path]) -> None:
             assert (found.weight == expected.weight).all()
 
 
+def test_the_head_that_is_the_embedding_is_quantised_too(taught: tuple[Path, Path], tmp_path: Path) -> None:
+    """Left in float are the products of attention alone: two in each of two attentions of two layers."""
+    from edgetune.quant import SCHEMES
+
+    facts = SCHEMES["int8-dynamic"].apply(taught[1].with_name(DECODER), tmp_path / DECODER)
+    assert facts["left_float"] == 2 * 2 * 2
+    graph = onnx.load(tmp_path / DECODER).graph
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    assert not [node for node in graph.node if node.op_type == "Transpose" and made.get(node.input[0]) == "DequantizeLinear"]
+
+
 def test_a_wrong_cache_is_found(taught: tuple[Path, Path], tmp_path: Path) -> None:
     """A decoder that reads the keys of one layer for those of another is no equal."""
     from transformers import AutoModelForSeq2SeqLM
