@@ -233,9 +233,16 @@ def _complete(recipe: Recipe, until: str) -> None:
     task = tasks.get(recipe.task)
     if recipe.method != ELSEWHERE:
         method = methods.get(recipe.method)
-        if task.family not in method.defaults:
-            fitting = [name for name, row in methods.METHODS.items() if task.family in row.defaults]
+        if not method.fits(task):
+            fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+    if recipe.data.shots and "label" not in task.columns:
+        fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
+        raise RecipeError(
+            f"data.shots = {recipe.data.shots}, but a row of {task.name} has no one label",
+            details=[f"tasks with a label a row: {', '.join(fitting)}"],
+            mend="leave data.shots away",
+        )
     if recipe.adapt.class_weights != "none" and not hasattr(task.module, "weights"):
         fitting = [name for name, row in tasks.TASKS.items() if hasattr(row.module, "weights")]
         raise RecipeError(

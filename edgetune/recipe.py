@@ -51,6 +51,7 @@ class DataKeys(Section):
         "",
         description="label of rows that belong to no class; found when it is called out_of_scope or oos",
     )
+    shots: int = Field(0, ge=0, description="rows of each label that are drawn from train, by the seed (0: all)")
     encoding: str = Field("utf-8", description="encoding of the files; never guessed in silence")
     on_bad_row: Literal["error", "drop"] = Field("error", description="error | drop")
     licence: str = Field("unknown", description="licence of the data, for the model card")

@@ -88,7 +88,7 @@ def test_the_report_has_the_keys_that_others_read(made: Path) -> None:
         graph = next((made / "run" / "bundles" / name).glob("onnx/*.onnx"))
         assert export["size_bytes"] == graph.stat().st_size
         assert [c["scheme"] for c in export["candidates"] if c["passed"]] == [export["scheme"]]
-    assert {"untrained", "frozen_logistic_regression"} == set(found["adapt"]["baselines"])
+    assert {"untrained", "frozen_logistic_regression", "zero_shot"} == set(found["adapt"]["baselines"])
     assert found["adapt"]["baselines"]["untrained"]["accuracy"] < found["adapt"]["test"]["accuracy"]
     assert {"temperature", "reject_below", "test"} <= set(found["adapt"]["confidence"])
     assert found["adapt"]["confidence"]["test"]["out_of_scope_auroc"] > 0.5
@@ -217,6 +217,12 @@ def test_export_of_a_run_that_was_only_adapted(made: Path, tmp_path: Path, done:
         ({"task": "text-clasification"}, RecipeError, 'unknown task "text-clasification" (did you mean "text-classification"?)'),
         ({"method": "ful"}, RecipeError, 'unknown method "ful" (did you mean "full"?)'),
         ({"task": "text-generation", "method": "head"}, RecipeError, "method head does not fit text-generation"),
+        ({"task": "relation-extraction", "method": "few-shot"}, RecipeError, "method few-shot does not fit relation-extraction"),
+        (
+            {"task": "token-classification", "data__shots": 4},
+            RecipeError,
+            "data.shots = 4, but a row of token-classification has no one label",
+        ),
         ({"export__targets": []}, RecipeError, "no target given"),
         ({"export__targets": ["arm46"]}, TargetError, 'unknown target "arm46" (did you mean "arm64"?)'),
         ({"export__targets": ["arm64", "arm64"]}, RecipeError, "target arm64 is given twice"),

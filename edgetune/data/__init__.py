@@ -36,7 +36,8 @@ def load(recipe: Recipe) -> Loaded:
 
     `facts` are JSON values and hold no text of the rows:
       task, columns {column: name in the file}, columns_given [those that the recipe named], files [{file, split, rows}], ignored [names],
-      read (rows), rows {split: n}, dropped [{file, row, reason}]: read = sum of rows + length of dropped, mended [{file, row, reason}],
+      read (rows), rows {split: n}, not_drawn (rows of train beyond data.shots of a label),
+      dropped [{file, row, reason}]: read = sum of rows + not_drawn + length of dropped, mended [{file, row, reason}],
       labels (sorted, without out_of_scope; for tags O, B-x, I-x, ...), out_of_scope (label or None),
       label_counts {split: {label: n}}, entity_counts {split: {type: n}} (rows with tags),
       answers {split: {answered, unanswered}} (rows with answers), scores {split: {min, mean, max}}, group (column or ""),
@@ -80,6 +81,9 @@ def load(recipe: Recipe) -> Loaded:
     labels = _labels(task, splits, classed, scope)
     check.groups(splits)
     made = split.complete(splits, recipe.seed)
+    whole = len(splits["train"])
+    if recipe.data.shots:
+        splits["train"] = split.few(splits["train"], recipe.data.shots, recipe.seed, bool(made))
 
     dropped = check.in_order(bad + leaked + repeated, totals)
     splits = {name: splits[name] for name in SPLITS}
@@ -91,6 +95,7 @@ def load(recipe: Recipe) -> Loaded:
         "ignored": ignored,
         "read": sum(totals.values()),
         "rows": {name: len(part) for name, part in splits.items()},
+        "not_drawn": whole - len(splits["train"]),
         "dropped": [{"file": one.file, "row": one.row, "reason": one.reason} for one in dropped],
         "mended": [{"file": one.file, "row": one.row, "reason": one.reason} for one in check.in_order(mended, totals)],
         "labels": labels,

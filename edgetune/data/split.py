@@ -36,6 +36,30 @@ def complete(splits: dict[str, Rows], seed: int) -> dict[str, str]:
     return made
 
 
+def few(rows: Rows, shots: int, seed: int, cut: bool) -> Rows:
+    """`shots` rows of each label, drawn at random, in the order of `rows`; the same for the same seed. `cut`: what these rows are left of.
+
+    Raises DataError when a label has fewer.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        places[row["label"]].append(i)
+    if short := sorted((len(found), label) for label, found in places.items() if len(found) < shots):
+        fewest = short[0][0]
+        shown = [f'"{label[:60]}" has {count:,}' for count, label in short[:5]]
+        shown += [f"and {len(short) - 5} more labels"] if len(short) > 5 else []
+        shown += ["validation and test rows were cut from train before"] if cut else []
+        raise DataError(
+            f"data.shots = {shots}, but {len(short)} of {len(places)} labels have fewer rows in train",
+            details=shown,
+            mend=f"give more rows of these labels, or --shots {fewest}",
+        )
+    chance = random.Random(f"{seed}:shots")
+    drawn = {i for label in sorted(places) for i in chance.sample(places[label], shots)}
+    progress.note(f"data.shots = {shots}: {len(drawn):,} of {len(rows):,} train rows are drawn, {shots} of each label (seed {seed})")
+    return [row for i, row in enumerate(rows) if i in drawn]
+
+
 def halves(rows: Rows, seed: int) -> tuple[Rows, Rows]:
     """Validation in two: one to choose on, one to prove on. Stratified as `cut` is; the same for the same seed."""
     return cut(rows, 2, random.Random(f"{seed}:halves"))

@@ -4,6 +4,11 @@ attach(recipe, labels) -> model      the base, changed as the method asks; requi
 save(model, folder)                  only what training changed (an adapter) or all of it (a checkpoint), as safetensors
 restore(recipe, folder, labels) -> model      what `save` wrote, loaded again
 merge(recipe, folder, labels) -> Merge        the plain float32 model, and the model that it must equal
+
+and, where a method learns from something else than rows:
+
+units(label_counts) -> how many there are; training(recipe, task, examples, classes, pad_id) -> what learns in the task's place: its `examples`,
+`collate`, `loss`, `score`, and `finish(model)`, which brings the trained model to the task's answers
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgetune.table import pick
+from edgetune.tasks import Task
 
 # The parts of a classifier that its task brings along, as the architectures of transformers call them.
 HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
@@ -42,6 +48,11 @@ class Method:
     defaults: Mapping[str, Defaults]  # by family of model: the families it serves
     folder: str  # what it leaves in the run directory
     module: str
+    tasks: frozenset[str] = frozenset()  # the only ones that it serves; none named: all of its families
+    least_rows: int = 1  # of each label, to learn from
+
+    def fits(self, task: Task) -> bool:
+        return task.family in self.defaults and (not self.tasks or task.name in self.tasks)
 
 
 METHODS: dict[str, Method] = {
@@ -62,6 +73,16 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(8, 32, 2e-3, least_steps=500)},
             folder="checkpoint",
             module="edgetune.methods.full",
+        ),
+        Method(
+            name="few-shot",
+            title="pairs of texts, alike or not, then a linear head (SetFit, arXiv:2209.11055)",
+            when="2 to 32 rows a label of text-classification",
+            defaults={"encoder": Defaults(3, 32, 1e-4, least_steps=200)},
+            folder="checkpoint",
+            module="edgetune.methods.few_shot",
+            tasks=frozenset({"text-classification"}),
+            least_rows=2,
         ),
         Method(
             name="lora",

@@ -1,4 +1,4 @@
-"""What adaptation has to beat: the base's frozen features with a linear model, or the words that two texts share."""
+"""What adaptation has to beat: the base's frozen features with a linear model, the names of labels, or the words that two texts share."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from edgetune.tasks import (
 from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
 BATCH = 64
+ZERO_SHOT_SCALE = np.float32(20)
 MOST_ROWS, MOST_WORDS = 4000, 10_000  # of train, drawn by the row
 
 
@@ -37,7 +38,29 @@ def logistic_regression(
     with progress.bar("baseline: frozen features", len(known) + len(test)) as bar:
         features, asked = (_features(model, rows, pad_id, device, bar) for rows in (known, test))
     target = np.array([example["label"] for example in known])
-    logits = _fitted(features, target, classes)(asked)
+    return _classified(_fitted(features, target, classes)(asked), test)
+
+
+def descriptions(labels: Sequence[str]) -> list[dict[str, str]]:
+    """The names of labels as rows with a text: "card_not_working" says "card not working"."""
+    return [{"text": " ".join(label.replace("_", " ").split()) or label, "label": label} for label in labels]
+
+
+def zero_shot(
+    model: PreTrainedModel, names: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, device: Device
+) -> Scores:
+    """Scores on `test` of the cosine of a text and a label's name (`names`: an example a label, in their order): no row was learned from.
+
+    Both are means of the frozen base's last hidden states. Yin et al., "Benchmarking zero-shot text classification" (arXiv:1909.00161), call it
+    label-fully-unseen; the logits are 20 cosines.
+    """
+    with progress.bar("baseline: names of labels", len(names) + len(test)) as bar:
+        said, asked = (_features(model, rows, pad_id, device, bar) for rows in (names, test))
+    logits = ZERO_SHOT_SCALE * asked @ said.T
+    return _classified(logits, test)
+
+
+def _classified(logits: np.ndarray, test: Sequence[Mapping[str, Any]]) -> Scores:
     answers = np.array([example["label"] for example in test], dtype=np.int64)
     inside = answers != OUT_OF_SCOPE
     return Scores((inside & (logits.argmax(-1) == answers)).astype(np.float64), inside.astype(np.float64), logits, answers)
@@ -196,4 +219,5 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "sentence-similarity": shared_words,
     "question-answering": sliding_window,
 }
+DESCRIBED = ("text-classification",)  # tasks whose labels are named after what a text says
 WITHOUT_MODEL = (shared_words, sliding_window)

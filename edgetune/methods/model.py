@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from transformers import AddedToken, AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -53,11 +51,12 @@ def tokenizer_in(folder: Path, gguf: str | None = None, trust_remote_code: bool 
     return tokenizer
 
 
-def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False) -> PreTrainedModel:
-    """The base model in float32 with the task's head; `quantized`: its linear layers in 4 bits (bitsandbytes NF4)."""
+def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False, architecture: str = "") -> PreTrainedModel:
+    """The base model in float32 with the task's head; `quantized`: its linear layers in 4 bits (bitsandbytes NF4); `architecture`: one of
+    `tasks.OWN` in the place of the task's."""
     where = source.resolve(recipe.model, recipe.trust_remote_code)
     torch.manual_seed(recipe.seed)  # a new head starts from the recipe's seed
-    model = _load(where, recipe, labels)
+    model = _load(where, recipe, labels, architecture)
     if quantized:
         from edgetune.methods import bnb
 
@@ -67,22 +66,22 @@ def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False)
 
 def load_merged(folder: Path, task: str) -> PreTrainedModel:
     """A directory written by `save`, in float32, for evaluation."""
-    return auto_class(task).from_pretrained(folder, dtype=torch.float32).eval()
+    return auto_class(task, AutoConfig.from_pretrained(folder).architectures).from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def from_folder(recipe: Recipe, folder: Path, **options: Any) -> Any:
     """What `from_pretrained` makes of `folder` for the recipe's task, in float32. Raises ModelError when it cannot be loaded."""
     options |= {"trust_remote_code": recipe.trust_remote_code, "dtype": torch.float32, "use_safetensors": True}
     try:
-        return auto_class(recipe.task).from_pretrained(folder, **options)
+        config = options.get("config") or AutoConfig.from_pretrained(folder, trust_remote_code=recipe.trust_remote_code)
+        return auto_class(recipe.task, config.architectures).from_pretrained(folder, **options)
     except (ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(f"cannot load {recipe.model} for {recipe.task}", details=str(error).splitlines()[:6]) from error
 
 
-def auto_class(task: str) -> Any:
-    """What loads a model for `task`: an Auto class of transformers, or a class of edgetune's own with the same methods."""
-    module, _, name = tasks.get(task).auto_class.rpartition(":")
-    return getattr(import_module(module) if module else transformers, name)
+def auto_class(task: str, architectures: Sequence[str] | None = None) -> Any:
+    """What loads a model for `task` (see `tasks.loader`)."""
+    return tasks.loader(tasks.get(task), architectures)
 
 
 def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -105,7 +104,7 @@ def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
     return run
 
 
-def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
+def _load(where: source.Source, recipe: Recipe, labels: Sequence[str], architecture: str = "") -> PreTrainedModel:
     options: dict[str, Any] = {"gguf_file": where.gguf, "trust_remote_code": recipe.trust_remote_code}
     config = AutoConfig.from_pretrained(where.folder, **options)
     task = tasks.get(recipe.task)
@@ -116,6 +115,8 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str]) -> PreTra
         setattr(config, key, value)
     if task.family == "encoder" and getattr(config, "pad_token_id", None) is None:
         config.pad_token_id = getattr(config, "eos_token_id", None)
+    if architecture:
+        config.architectures = [architecture]
     if where.gguf:
         return _load_gguf(where, recipe, config)
     if not task.markers:

@@ -23,6 +23,7 @@ NAMES = {
     "recall_at_1": "recall at 1",
     "recall_at_10": "recall at 10",
     "frozen_logistic_regression": "simple baseline",
+    "zero_shot": "names of the labels alone",
     "frozen_logistic_regression_a_label": "simple baseline",
     "frozen_ridge_regression": "simple baseline",
     "shared_words": "shared words alone",

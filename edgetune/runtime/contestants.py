@@ -166,7 +166,8 @@ def _directory(path: Path, like: Contestant) -> Contestant:
         raise ModelError(f"cannot read {path}/config.json", details=str(error).splitlines()[:3]) from None
     made_for = (config.architectures or ["no task"])[0]
     module, _, kind = like.task.auto_class.rpartition(":")
-    fits = config.is_encoder_decoder if like.task.family == "seq2seq" else module or made_for.endswith(kind.removeprefix("AutoModel"))
+    ends = kind.removeprefix("AutoModel")
+    fits = config.is_encoder_decoder if like.task.family == "seq2seq" else module or made_for.endswith(ends) or made_for in tasks.OWN
     if not fits:
         raise RequestError(f"{path} is a {made_for}, {like.path} does {like.task.name}: they cannot be compared")
     weights = tuple(sorted({*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")}))

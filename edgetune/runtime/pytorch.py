@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +99,9 @@ def load(folder: Path, task: Task) -> Any:
     import torch
     import transformers
 
-    module, _, name = task.auto_class.rpartition(":")
-    kind = getattr(import_module(module) if module else transformers, name)
+    from edgetune import tasks
+
+    kind = tasks.loader(task, transformers.AutoConfig.from_pretrained(folder, local_files_only=True).architectures)
     return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 

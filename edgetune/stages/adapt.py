@@ -33,12 +33,13 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     """Train, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines and how they were measured."""
     started = time.monotonic()
     task, method = tasks.get(recipe.task), methods.get(recipe.method)
-    settings = resolve(recipe, dataset.facts["rows"]["train"])
+    module = import_module(method.module)
+    many = module.units(dataset.facts["label_counts"]["train"]) if hasattr(module, "units") else dataset.facts["rows"]["train"]
+    settings = resolve(recipe, many)
     labels = list(dataset.facts["labels"])
     device = choose(recipe.adapt)
     tokenizer = load_tokenizer(recipe)
     _tell_memory(recipe, settings, dataset, device, labels)
-    module = import_module(method.module)
     model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
     _set_dropout(model, recipe.adapt.dropout)
     longest = max_length(recipe, model, tokenizer)
@@ -48,19 +49,27 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     pad_id = tokenizer.pad_token_id
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     progress.note(
-        f"{settings.epochs} epochs of {len(splits['train'])} rows, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
+        f"{settings.epochs} epochs of {many} {'pairs' if hasattr(module, 'units') else 'rows'}, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
         + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
     )
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
     learns = _learner(recipe, task, splits["train"], model, labels)
-    before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent)
+    names = _described(task, labels, splits["test"], tokenizer, longest)
+    before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent, names)
+    if hasattr(module, "training"):
+        learns = module.training(recipe, task, splits["train"], len(labels), pad_id)
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(learns.score(forward(model, device), splits["validation"], pad_id), labels)
 
     sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
-        learns, splits["train"], pad_id, evaluate, lambda found: (sign * found[task.metric], -found[tie]), (task.metric, tie)
+        learns,
+        getattr(learns, "examples", splits["train"]),
+        pad_id,
+        evaluate,
+        lambda found: (sign * found[task.metric], -found[tie]),
+        (task.metric, tie),
     )
     state = loop.train(model, problem, settings, device, out.parent)
     if hasattr(learns, "finish"):
@@ -91,7 +100,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
 
 def resolve(recipe: Recipe, rows: int) -> loop.Settings:
-    """The recipe's numbers, with the method's defaults in place of zeros, for `rows` training rows."""
+    """The recipe's numbers, with the method's defaults in place of zeros, for `rows` training rows (or pairs of them)."""
     task, method, keys = tasks.get(recipe.task), methods.get(recipe.method), recipe.adapt
     defaults = method.defaults[task.family]
     batch_size = keys.batch_size or defaults.batch_size
@@ -181,6 +190,18 @@ def _facts(
     return facts
 
 
+def _described(
+    task: Task, labels: Sequence[str], test: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int
+) -> Sequence[Mapping[str, Any]]:
+    """The names of the labels as texts, for tasks whose labels say what a text is about; none where a row is a pair of texts."""
+    if task.name not in baselines.DESCRIBED or "token_type_ids" in test[0]:
+        return []
+    examples: list[dict[str, Any]] = task.module.encode(
+        baselines.descriptions(labels), tokenizer, max_length=longest, labels=labels
+    ).examples
+    return examples
+
+
 def _baselines(
     recipe: Recipe,
     task: Task,
@@ -191,8 +212,9 @@ def _baselines(
     labels: Sequence[str],
     device: Device,
     scratch: Path,
+    names: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Test metrics of the untrained model and of the task's simple baseline; kept for a resumed run."""
+    """Test metrics of the untrained model, of the task's simple baseline and of the labels' `names`; kept for a resumed run."""
     if not recipe.adapt.baselines:
         return {}
     kept = scratch / "baselines.json"
@@ -205,6 +227,8 @@ def _baselines(
         scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
         name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"
         found[name] = task.module.metrics(scores, labels)
+    if names:
+        found["zero_shot"] = task.module.metrics(baselines.zero_shot(model, names, splits["test"], pad_id, device), labels)
     for name, metrics in found.items():
         progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
     write_json(kept, found)

@@ -6,19 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgetune import data
+from edgetune import data, methods
 from edgetune.data.columns import key
-from edgetune.errors import GateError
+from edgetune.errors import DataError, GateError
 from edgetune.recipe import Recipe
 
 
 def prepare(recipe: Recipe, out: Path) -> dict[str, Any]:
     """Write the three splits of `recipe.data` into `out` and return the facts of `edgetune.data.load`.
 
-    Raises DataError for data that cannot be used, and GateError when a row would be lost or a cut split would share a text
+    Raises DataError for data that cannot be used, or not by the method, and GateError when a row would be lost or a cut split would share a text
     with another: that is checked on what was written.
     """
     loaded = data.load(recipe)
+    _enough(recipe, loaded.facts)
     for split, rows in loaded.splits.items():
         with (out / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -26,11 +27,25 @@ def prepare(recipe: Recipe, out: Path) -> dict[str, Any]:
     return loaded.facts
 
 
+def _enough(recipe: Recipe, facts: dict[str, Any]) -> None:
+    """Raises DataError where a label has fewer rows in train than the method learns from."""
+    method = methods.METHODS.get(recipe.method)  # none: trained elsewhere
+    counts = facts["label_counts"].get("train", {})
+    if method and (short := {label: n for label, n in counts.items() if n < method.least_rows and label != facts["out_of_scope"]}):
+        first = ", ".join(f'"{label[:60]}"' for label in list(short)[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
+        raise DataError(
+            f"method {method.name} needs {method.least_rows} rows of each label in train, but {len(short)} of {len(counts)} labels have fewer",
+            details=[f"too few: {first}", *(["validation and test rows were cut from train before"] if facts["cut"] else [])],
+            mend="give more rows of these labels, or --method full",
+        )
+
+
 def _prove(facts: dict[str, Any], folder: Path) -> None:
     written = {split: data.rows(folder, split) for split in data.SPLITS}
     used = sum(map(len, written.values()))
-    if used + len(facts["dropped"]) != facts["read"]:
-        raise GateError(f"{facts['read']:,} rows were read, but {used:,} are used and {len(facts['dropped']):,} reported")
+    reported = len(facts["dropped"]) + facts["not_drawn"]
+    if used + reported != facts["read"]:
+        raise GateError(f"{facts['read']:,} rows were read, but {used:,} are used and {reported:,} reported")
     texts = {split: {key(row) for row in rows} for split, rows in written.items()}
     groups = {split: {row["group"] for row in rows if "group" in row} for split, rows in written.items()}
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):

@@ -79,6 +79,17 @@ class Task:
         return self.pipeline_tag or self.name
 
 
+# Architectures, in a model's configuration, that stand beside the class of their task.
+OWN = {"PooledClassifier": "edgetune.tasks.pooled_classifier:PooledClassifier"}
+
+
+def loader(task: Task, architectures: Sequence[str] | None = None) -> Any:
+    """What loads a model for `task`: an Auto class of transformers, or a class of edgetune's own with the same methods."""
+    own = (OWN[name] for name in architectures or () if name in OWN)
+    module, _, name = next(own, task.auto_class).rpartition(":")
+    return getattr(import_module(module or "transformers"), name)
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Rows as token ids. `cut`: rows that lost tokens; `left_out`: (row index, reason) of rows that cannot be used; `lost`: words with a tag

@@ -346,6 +346,9 @@ def translation(folder: Path, item: str, facts: Mapping[str, Any]) -> dict[str, 
 
 CASES: dict[str, Case] = {
     "one label": Case("text-classification", banking77, label),
+    "one label, few rows of it": Case(
+        "text-classification", banking77, label, keys={"method": "few-shot", "data.shots": 8, "adapt.learning_rate": 1e-3}
+    ),
     "a label of a pair": Case("text-classification", paraphrases, label),
     "several labels": Case("multi-label-classification", snips_kinds, labels, keys={"adapt.max_steps": 150}),
     "a number": Case("text-regression", stsb, number, above=-1.0),
@@ -431,7 +434,7 @@ def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
         assert plain.line(answer)
 
 
-@pytest.mark.parametrize("name", ["a label of a pair", "vectors", "relations"])
+@pytest.mark.parametrize("name", ["one label, few rows of it", "a label of a pair", "vectors", "relations"])
 def test_a_smaller_model_is_sought(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     keys = prepared(case, tmp_path) | {"export.fit": True, "export.max_drop": 1.0, "compress.epochs": 1, "compress.learning_rate": 5e-3}

@@ -14,13 +14,13 @@ import torch
 
 from edgetune import data, methods, progress
 from edgetune.errors import DataError, GateError, ModelError, RecipeError
-from edgetune.methods import baselines, full
+from edgetune.methods import baselines, few_shot, full
 from edgetune.methods.model import load_merged
 from edgetune.recipe import Recipe
 from edgetune.stages import adapt as stage
 from edgetune.tasks import text_classification as task
 
-METHODS = ("full", "head", "lora")
+METHODS = ("full", "head", "few-shot", "lora")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -28,7 +28,9 @@ def test_every_method_learns_and_tells(toy_run: Callable[[str], Any], method: st
     facts = toy_run(method).adapted.facts
     assert facts["test"]["accuracy"] > (0.3 if method == "head" else 0.6)
     assert facts["history"][-1]["train_loss"] < facts["history"][0]["train_loss"]
-    assert facts["steps"] == facts["history"][-1]["step"] == 4 * math.ceil(_rows(toy_run(method)) / 16)
+    learned = few_shot.units(toy_run(method).dataset.facts["label_counts"]["train"]) if method == "few-shot" else _rows(toy_run(method))
+    assert facts["steps"] == facts["history"][-1]["step"] <= 4 * math.ceil(learned / 16)
+    assert facts["steps"] % math.ceil(learned / 16) == 0
     assert facts["labels"] == list(tiny.LABELS)
     assert (facts["device"], facts["precision"], facts["max_length"]) == ("cpu", "fp32", 64)
     assert facts["threads"] >= 1 and facts["peak_rss_bytes"] > 10e6 and facts["seconds"] >= 0
@@ -46,6 +48,7 @@ def test_how_much_each_method_trains(toy_run: Callable[[str], Any]) -> None:
     assert trained["full"] == every
     assert trained["head"] == 32 * 32 + 32 + 4 * 32 + 4, "pooler and classifier"
     assert trained["head"] < trained["lora"] < every
+    assert trained["few-shot"] == every - trained["head"], "all but the pooler, which it has not, and the head, which is fitted"
 
 
 def test_head_leaves_the_base_alone(toy_folder: Path, toy_run: Callable[[str], Any]) -> None:
@@ -57,7 +60,7 @@ def test_head_leaves_the_base_alone(toy_folder: Path, toy_run: Callable[[str], A
     assert changed == {"pooler.dense.weight", "pooler.dense.bias"}
 
 
-@pytest.mark.parametrize("method", ["full", "head"])
+@pytest.mark.parametrize("method", ["full", "head", "few-shot"])
 def test_what_is_on_disk_scores_what_was_reported(toy_run: Callable[[str], Any], method: str) -> None:
     from edgetune.methods.model import forward, load_tokenizer
 
@@ -117,7 +120,7 @@ def test_a_lost_adapter_is_refused(toy_run: Callable[[str], Any], out: Path, mon
 def test_baselines_are_kept_for_a_resumed_run(toy_run: Callable[[str], Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = toy_run("full")
     first = stage.adapt(small(run, adapt__baselines=True), run.dataset, out)["baselines"]
-    assert set(first) == {"untrained", "frozen_logistic_regression"}
+    assert set(first) == {"untrained", "frozen_logistic_regression", "zero_shot"}
     assert first["frozen_logistic_regression"]["accuracy"] > first["untrained"]["accuracy"]
     monkeypatch.setattr(baselines, "logistic_regression", lambda *_: pytest.fail("done again"))
     assert stage.adapt(small(run, adapt__baselines=True), run.dataset, out)["baselines"] == first
