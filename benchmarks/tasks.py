@@ -179,7 +179,12 @@ def table(name: str, row: Row, found: Mapping[str, Any]) -> str:
     lines = [f"# {name}: {row.task}", "", " | ".join(["", *head, ""]).strip(), "|".join(["", *["---"] * len(head), ""])]
     for metric, over in found["spread"].items():
         seeds = f"{over['mean']:.4f} ({over['min']:.4f} .. {over['max']:.4f})"
-        cells = [metric, *(f"{part[metric]:.4f}" if metric in part else "-" for part in columns.values()), seeds, f"{int8['test'][metric]:.4f}"]
+        cells = [
+            metric,
+            *(f"{part[metric]:.4f}" if metric in part else "-" for part in columns.values()),
+            seeds,
+            f"{int8['test'][metric]:.4f}",
+        ]
         lines.append("| " + " | ".join([*cells, f">= {row.asked[metric]:g}" if metric in row.asked else ""]) + " |")
     size = f"{int8['size_bytes'] / 1e6:.1f} MB"
     lines += [
