@@ -127,6 +127,7 @@ ROWS: dict[str, Row] = {
     "xquad": Row(
         task="question-answering",
         write=xquad,
+        head="",
         note="1,190 questions in all, cut by article: few to learn from, and few to measure with",
     ),
     "snips-kinds": Row(task="multi-label-classification", write=snips_kinds),
