@@ -22,7 +22,7 @@ import numpy as np
 from edgetune import progress
 from edgetune.artifact import file_digest
 from edgetune.fit import gate
-from edgetune.graph import files, session
+from edgetune.graph import DECODER, files, session
 from edgetune.quant import Context, Scheme
 from edgetune.quant.calibration import feeds
 from edgetune.target import Target
@@ -125,10 +125,11 @@ def make(graph: Path, scheme: Scheme, asked: Asked, work: Path, form: str = "who
     if entry is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        facts, *decoder = (scheme.apply(part, folder / part.name, context(part, asked, keep_float)) for part in parts)
+        names = zip(parts, (GRAPH, DECODER), strict=False)
+        facts, *decoder = (scheme.apply(part, folder / name, context(part, asked, keep_float)) for part, name in names)
         entry = {"facts": facts | ({"decoder": decoder[0]} if decoder else {})}
         _enter(folder, entry["facts"])
-    size = sum(path.stat().st_size for part in parts for path in folder.glob(f"{part.name}*"))
+    size = sum(path.stat().st_size for path in folder.glob("*.onnx*"))
     return Candidate(scheme, folder / GRAPH, size, entry["facts"], {}, form)
 
 

@@ -21,8 +21,8 @@ def test_the_targets_budget_counts_too_and_the_recipe_goes_over_it() -> None:
     assert choice._size(none, device) is None
     assert choice._size(none, small) == 3e6
     assert choice._size(tiny.recipe(Path(), export__max_size_mb=1), small) == 1e6
-    assert (choice._allowed(none, small, encoder), choice._allowed(none, small, decoder)) == (0.2, 0.3)
-    assert choice._allowed(tiny.recipe(Path(), export__max_drop=0.0), small, encoder) == 0.0
+    assert (choice.allowed(none, small, encoder), choice.allowed(none, small, decoder)) == (0.2, 0.3)
+    assert choice.allowed(tiny.recipe(Path(), export__max_drop=0.0), small, encoder) == 0.0
 
 
 @pytest.mark.parametrize("count", [1, 5, 64, 1000])
