@@ -161,6 +161,7 @@ def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], da
     from edgetune.stages.compress import compress, hopeless, sizes, teach
 
     wanted = sizes(recipe, merged)
+    most = max(allowed(recipe, device, tasks.get(recipe.task)) for device in devices)
     forms = {WHOLE: merged}
     taught = None
     if any(size.learns for size in wanted):
@@ -184,7 +185,6 @@ def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], da
         parents = [dataset, merged, *([taught] if taught and size.learns else [])]
         key = {"size": asdict(size), "seed": recipe.seed, **how}
         forms[size.name] = _staged(workspace, f"compress:{size.name}", Merged, f"compressed/{size.name}", make, key, parents)
-        most = max(allowed(recipe, device, tasks.get(recipe.task)) for device in devices)
         left = wanted[wanted.index(size) + 1 :]
         if recipe.export.fit and left and hopeless(forms[size.name].facts, most):
             lost = forms[size.name].facts["lost"]

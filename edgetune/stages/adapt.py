@@ -54,7 +54,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     )
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
     learns = _learner(recipe, task, splits["train"], model, labels)
-    names = _described(task, labels, splits["test"], tokenizer, longest)
+    pairs = "text_pair" in dataset.facts["columns"]
+    names = [] if pairs or task.name not in baselines.DESCRIBED else _described(task, labels, tokenizer, longest)
     before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent, names)
     if hasattr(module, "training"):
         learns = module.training(recipe, task, splits["train"], len(labels), pad_id)
@@ -190,15 +191,10 @@ def _facts(
     return facts
 
 
-def _described(
-    task: Task, labels: Sequence[str], test: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int
-) -> Sequence[Mapping[str, Any]]:
-    """The names of the labels as texts, for tasks whose labels say what a text is about; none where a row is a pair of texts."""
-    if task.name not in baselines.DESCRIBED or "token_type_ids" in test[0]:
-        return []
-    examples: list[dict[str, Any]] = task.module.encode(
-        baselines.descriptions(labels), tokenizer, max_length=longest, labels=labels
-    ).examples
+def _described(task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    """The names of the labels as texts."""
+    described = baselines.descriptions(labels)
+    examples: list[dict[str, Any]] = task.module.encode(described, tokenizer, max_length=longest, labels=labels).examples
     return examples
 
 
