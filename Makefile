@@ -1,6 +1,7 @@
 # make demo    two commands from a clone to a verified bundle: an environment in .venv, then the example
-# make check   format, lint, types, fast tests, generated docs: what a change must pass
-# make test    the whole suite
+# make lint    format, lint, types, generated docs
+# make check   lint and the fast tests: what a change must pass
+# make test    every test, the slow ones too
 # make tools   what some tests need from the system (Debian or Ubuntu, and Node): an ssh server, emulators. Without it they skip; in CI they fail
 # make docs    write docs/reference again
 #
@@ -26,7 +27,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 RECIPE := examples/smart_home/recipe.toml
 
-.PHONY: demo test check tools docs clean
+.PHONY: demo test lint check tools docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -35,12 +36,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test $(VENV)/.smollm2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-check: $(VENV)/.test
+lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses auto --dist loadfile
 	$(BIN)/python -m edgetune.cli.reference --check
+
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" --numprocesses auto --dist loadfile
 
 tools: $(VENV)/.demo
 	test -x /usr/sbin/sshd || { $(SUDO) apt-get update -q && \
