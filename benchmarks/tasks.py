@@ -36,6 +36,7 @@ class Row:
     settings: tuple[str, ...] = ()
     head: str = "head"  # the method of the frozen-head baseline, "" for none
     model: str = MODEL
+    method: str = "full"
     note: str = ""
 
 
@@ -87,6 +88,21 @@ def snips_kinds(data: Path, out: Path) -> None:
         path.unlink()
 
 
+def mts_dialog(data: Path, out: Path) -> None:
+    """Sections of clinical notes from what doctor and patient said."""
+    for name, own in (("train", "TrainingSet"), ("validation", "ValidationSet"), ("test", "TestSet-1-MEDIQA-Chat-2023")):
+        with (data / f"MTS-Dialog-{own}.csv").open(encoding="utf-8", newline="") as file:
+            rows = [{part: text.replace("\r\n", "\n").strip() for part, text in row.items()} for row in csv.DictReader(file)]
+        asked = [f"Write the section {row['section_header']} of the clinical note.\n\n{row['dialogue']}" for row in rows]
+        save(
+            out / f"{name}.jsonl",
+            (
+                {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": row["section_text"]}]}
+                for text, row in zip(asked, rows, strict=True)
+            ),
+        )
+
+
 def save(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), "utf-8")
 
@@ -131,6 +147,15 @@ ROWS: dict[str, Row] = {
         note="1,190 questions in all, cut by article: few to learn from, and few to measure with",
     ),
     "snips-kinds": Row(task="multi-label-classification", write=snips_kinds),
+    "mts_dialog": Row(
+        task="text-generation",
+        write=mts_dialog,
+        settings=("epochs=2", "max_length=512"),
+        head="",
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        method="lora",
+        note="sections of clinical notes, written from the dialogue; lead: the dialogue's first words, as many as a section has",
+    ),
 }
 KEEP = ("scheme", "size_bytes", "metric", "quality", "baseline", "drop", "rows", "flips", "verdict", "proven", "test", "test_float")
 
@@ -154,7 +179,7 @@ def adapt(row: Row, data: Path, run: Path, method: str, seed: int, settings: Ite
     facts = report(run)["adapt"]
     keep = ("test", "test_without_overlap", "baselines", "settings", "steps", "precision", "threads", "peak_rss_bytes")
     found = {"method": method, "seed": seed, "command_seconds": seconds, "epochs": len(facts["history"])}
-    return found | {name: facts.get(name) for name in keep}
+    return found | {name: facts.get(name) for name in keep} | {"generated": report(run).get("generated")}
 
 
 def export(run: Path, target: str) -> dict[str, Any]:
@@ -187,12 +212,24 @@ def table(name: str, row: Row, found: Mapping[str, Any]) -> str:
             f"{int8['test'][metric]:.4f}",
         ]
         lines.append("| " + " | ".join([*cells, f">= {row.asked[metric]:g}" if metric in row.asked else ""]) + " |")
+    lines += written(found["adapted"][0]["generated"])
     size = f"{int8['size_bytes'] / 1e6:.1f} MB"
     lines += [
         "",
         f"int8 is the bundle of seed {found['adapted'][0]['seed']} for {int8['target']}: {int8['scheme']}, {size}; {int8['verdict']}.",
     ]
     return "\n".join([*lines, *(["", row.note] if row.note else []), ""])
+
+
+def written(found: Mapping[str, Any] | None) -> list[str]:
+    """What models wrote, as a table of who wrote by metric; nothing for tasks that write nothing."""
+    if not found:
+        return []
+    metrics = {name: value for name, value in found.items() if isinstance(value, Mapping) and name != "how"}
+    names = list(next(iter(metrics.values())))
+    lines = ["", f"Answers to {found['rows']} of {found['of']} test rows:", "", "| metric | " + " | ".join(metrics) + " |"]
+    lines.append("|---" * (len(metrics) + 1) + "|")
+    return lines + [f"| {name} | " + " | ".join(f"{one[name]:.4f}" for one in metrics.values()) + " |" for name in names]
 
 
 def main() -> None:
@@ -212,7 +249,7 @@ def main() -> None:
     row.write(asked.data, data)
     settings = (*row.settings, *asked.settings)
     seeds = [int(seed) for seed in asked.seeds.split(",")]
-    adapted = [adapt(row, data, work / f"full-{seed}", "full", seed, settings) for seed in seeds]
+    adapted = [adapt(row, data, work / f"{row.method}-{seed}", row.method, seed, settings) for seed in seeds]
     found = {
         "name": asked.name,
         "task": row.task,
@@ -221,7 +258,7 @@ def main() -> None:
         "adapted": adapted,
         "spread": spread(adapted),
         "head": adapt(row, data, work / "head", row.head, seeds[0], settings) if row.head else None,
-        "int8": export(work / f"full-{seeds[0]}", asked.target),
+        "int8": export(work / f"{row.method}-{seeds[0]}", asked.target),
     }
     text = table(asked.name, row, found)
     print(text)
