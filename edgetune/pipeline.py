@@ -11,6 +11,7 @@ from edgetune import methods, progress, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
 from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
+from edgetune.methods import search
 from edgetune.quant import profile
 from edgetune.recipe import Recipe, load
 from edgetune.report import refresh
@@ -78,6 +79,7 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
     key = {
         **recipe.model_dump(include={"model", "task", "method", "seed", "lora"}, mode="json"),
         "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
+        **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         "files": source.digest(recipe.model),
     }
     folder = methods.get(recipe.method).folder
@@ -236,6 +238,7 @@ def _complete(recipe: Recipe, until: str) -> None:
         if not method.fits(task):
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+    search.check(recipe)
     if recipe.data.shots and "label" not in task.columns:
         fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
         raise RecipeError(

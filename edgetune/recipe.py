@@ -88,6 +88,13 @@ class LoraKeys(Section):
     modules: str = Field("all-linear", description="'all-linear', or a comma-separated list of module names")
 
 
+class SearchKeys(Section):
+    """What the recipe names is kept; only what it leaves at its default is searched."""
+
+    trials: int = Field(0, ge=0, description="trainings that try other settings, chosen on validation; the first is the defaults (0: off)")
+    minutes: float = Field(0.0, ge=0, description="begin no further trial after so many minutes (0: no limit)")
+
+
 class CompressKeys(Section):
     """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
 
@@ -136,12 +143,13 @@ class Recipe(Section):
     data: DataKeys = DataKeys()
     adapt: AdaptKeys = AdaptKeys()
     lora: LoraKeys = LoraKeys()
+    search: SearchKeys = SearchKeys()
     compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
-TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora")
+TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "search")
 CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 
 

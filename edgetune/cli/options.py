@@ -24,6 +24,7 @@ NAMED = {
     "data.path": "--data",
     "data.source": "--source-column",
     "data.target": "--target-column",
+    "search.trials": "--search",
     "export.targets": "--target",
     "export.schemes": "--scheme",
     "export.max_size_mb": "--max-size",
@@ -33,7 +34,15 @@ NAMED = {
 }
 BARE = ("data", "adapt", "export")
 METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
-PANELS = {"": "Recipe", "data": "Data", "adapt": "Training", "lora": "LoRA", "compress": "Smaller model", "export": "Export"}
+PANELS = {
+    "": "Recipe",
+    "data": "Data",
+    "adapt": "Training",
+    "lora": "LoRA",
+    "search": "Search",
+    "compress": "Smaller model",
+    "export": "Export",
+}
 
 RecipeFile = Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="recipe.toml; flags and --set go over it", show_default=False)]
 

@@ -61,6 +61,33 @@ def adapted(facts: Report) -> Iterable[Table | str]:
         *filter(None, (found.get("device"), found.get("precision"))),
     ]
     yield ", ".join(cost)
+    yield from _trials(found)
+
+
+def _trials(adapted: Report) -> Iterable[Table | str]:
+    """What a search tried, and what it gained."""
+    found = part(adapted, "search")
+    if not found:
+        return
+    metric, keys, kept = found["metric"], found["keys"], found["kept"]
+    rows = [
+        (
+            f"{'> ' if one['trial'] == kept else '  '}{one['trial'] + 1}",
+            *(f"{one['settings'][key]:.3g}" for key in keys),
+            number(one["value"]),
+            f"{len(one['epochs'])} of {one['length']}",
+            one["state"] + (" (the defaults)" if one["trial"] == 0 else ""),
+        )
+        for one in found["trials"]
+    ]
+    names = [key.rpartition(".")[2].replace("_", " ") for key in keys]
+    columns = ("trial", *names, f"validation {metric.replace('_', ' ')}", "epochs run", "outcome")
+    yield table(rows, *columns, title="search, on validation", right=columns[1:-1])
+    default = found.get("test_of_defaults")
+    if default:
+        yield f"test {metric.replace('_', ' ')}: {number(adapted['test'][metric])} with trial {kept + 1}, {number(default[metric])} with the defaults"
+    elif kept == 0:
+        yield "nothing beats the defaults: they are kept"
 
 
 def generated(run: Path, facts: Report) -> Iterable[Table | str]:

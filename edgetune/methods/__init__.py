@@ -40,6 +40,9 @@ class Defaults:
     least_steps: int = 0  # more epochs than `epochs` when the rows are few
 
 
+SEARCHED = ("adapt.learning_rate", "adapt.epochs", "adapt.label_smoothing")
+
+
 @dataclass(frozen=True)
 class Method:
     name: str
@@ -50,6 +53,7 @@ class Method:
     module: str
     tasks: frozenset[str] = frozenset()  # the only ones that it serves; none named: all of its families
     least_rows: int = 1  # of each label, to learn from
+    searched: tuple[str, ...] = SEARCHED  # the keys of the recipe that `edgetune.methods.search` varies
 
     def fits(self, task: Task) -> bool:
         return task.family in self.defaults and (not self.tasks or task.name in self.tasks)
@@ -83,6 +87,7 @@ METHODS: dict[str, Method] = {
             module="edgetune.methods.few_shot",
             tasks=frozenset({"text-classification"}),
             least_rows=2,
+            searched=("adapt.learning_rate", "adapt.epochs"),
         ),
         Method(
             name="lora",
@@ -91,6 +96,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)},
             folder="adapter",
             module="edgetune.methods.lora",
+            searched=(*SEARCHED, "lora.rank"),
         ),
         Method(
             name="qlora",
@@ -99,6 +105,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4)},
             folder="adapter",
             module="edgetune.methods.lora",
+            searched=(*SEARCHED, "lora.rank"),
         ),
     )
 }

@@ -21,6 +21,10 @@ from edgetune.tasks import inputs
 MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
 
 
+class Diverged(StageError):
+    """The loss is no longer a number."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """`AdaptKeys` with every zero resolved."""
@@ -65,11 +69,25 @@ class Problem:
     shown: Sequence[str]  # the metrics that each epoch's line names
 
 
-def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: Device, scratch: Path) -> State:
+Stop = Callable[[State], bool]
+
+
+def never(state: State) -> bool:
+    return False
+
+
+def train(
+    model: PreTrainedModel,
+    problem: Problem,
+    settings: Settings,
+    device: Device,
+    scratch: Path,
+    stop: Stop = never,
+) -> State:
     """Train the weights that require a gradient, in place; on return they are those of the best evaluation.
 
     `scratch` keeps the last checkpoint and the best weights, so that a killed run goes on where it stood and ends the same.
-    Raises StageError when the loss is no longer a number.
+    `stop` is asked before each epoch and ends the training. Raises Diverged when the loss is no longer a number.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     optimizer = _optimizer(weights, settings)
@@ -82,7 +100,7 @@ def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: 
         progress.note(f"resuming at step {state.step} of {total}")
     with progress.bar("training", total) as bar:
         bar.advance(state.step)
-        while state.epoch < epochs and not _stopped(state, settings):
+        while state.epoch < epochs and not _stopped(state, settings) and not stop(state):
             order = _order(problem.examples, settings, state.epoch)
             model.train()
             for batch in order[state.batch :][: total - state.step]:
@@ -91,7 +109,7 @@ def train(model: PreTrainedModel, problem: Problem, settings: Settings, device: 
                 state.step, state.batch, state.loss = state.step + 1, state.batch + 1, state.loss + loss
                 bar.advance(1, f"loss {loss:.3f}")
                 if not math.isfinite(loss):
-                    raise StageError(
+                    raise Diverged(
                         f"the loss is {loss} at step {state.step}", mend="try a lower learning rate: --set adapt.learning_rate=..."
                     )
                 if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedModel
 from edgetune import data, methods, progress, source, tasks
 from edgetune.artifact import Dataset
 from edgetune.errors import DataError, GateError
-from edgetune.methods import baselines, loop, memory
+from edgetune.methods import baselines, loop, memory, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.model import auto_class, forward, load_tokenizer, max_length
 from edgetune.recipe import Recipe
@@ -40,8 +40,13 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     device = choose(recipe.adapt)
     tokenizer = load_tokenizer(recipe)
     _tell_memory(recipe, settings, dataset, device, labels)
-    model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
-    _set_dropout(model, recipe.adapt.dropout)
+
+    def attach(recipe: Recipe) -> PreTrainedModel:
+        model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
+        _set_dropout(model, recipe.adapt.dropout)
+        return model
+
+    model = attach(recipe)
     longest = max_length(recipe, model, tokenizer)
     splits = {
         name: _encode(task, data.rows(dataset.path, name), tokenizer, longest, labels, name) for name in ("train", "validation", "test")
@@ -72,12 +77,32 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         lambda found: (sign * found[task.metric], -found[tie]),
         (task.metric, tie),
     )
-    state = loop.train(model, problem, settings, device, out.parent)
-    if hasattr(learns, "finish"):
-        learns.finish(model)
-    model.eval()
+
+    def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
+        state = loop.train(model, problem, resolve(recipe, many), device, scratch, stop)
+        if hasattr(learns, "finish"):
+            learns.finish(model)
+        model.eval()
+        return state
+
+    searched = {}
+    if recipe.search.trials:
+        del model
+        found = search.search(
+            recipe, asdict(settings), lambda tried, scratch, stop: learn(attach(tried), tried, scratch, stop), out.parent / "trials"
+        )
+        settings, model, searched = resolve(found.recipe, many), attach(found.recipe), {"search": found.facts}
+        with progress.silent():  # it is trained already
+            state = learn(model, found.recipe, found.scratch)
+            if found.defaults not in (None, found.scratch):
+                plain = attach(recipe)
+                learn(plain, recipe, found.defaults)
+                found.facts["test_of_defaults"] = task.module.metrics(_score(task, plain, splits["test"], pad_id, "test"), labels)
+                del plain
+    else:
+        state = learn(model, recipe, out.parent)
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
-    facts = _facts(recipe, task, scored, labels, data.rows(dataset.path, "test"))
+    facts = _facts(recipe, task, scored, labels, data.rows(dataset.path, "test")) | searched
     probe = splits["validation"][: 2 * settings.batch_size]
     reported = task.module.score(forward(model), probe, pad_id)
     module.save(model, out)
