@@ -11,7 +11,7 @@ from edgetune import methods, progress, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
 from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
-from edgetune.methods import search
+from edgetune.methods import search, teachers
 from edgetune.quant import profile
 from edgetune.recipe import Recipe, load
 from edgetune.report import refresh
@@ -82,6 +82,9 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         "files": source.digest(recipe.model),
     }
+    if recipe.method == "distillation":
+        key["distillation"] = recipe.distillation.model_dump(mode="json")
+        key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
     folder = methods.get(recipe.method).folder
     return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
 
@@ -239,6 +242,8 @@ def _complete(recipe: Recipe, until: str) -> None:
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
     search.check(recipe)
+    if recipe.method == "distillation":
+        teachers.named(recipe)
     if recipe.data.shots and "label" not in task.columns:
         fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
         raise RecipeError(

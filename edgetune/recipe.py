@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgetune.errors import RecipeError, did_you_mean
 
-LISTED = ("export.targets", "export.schemes")  # may be given as one text with commas
+LISTED = ("export.targets", "export.schemes", "distillation.teacher")  # may be given as one text with commas
 LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
 
 
@@ -95,6 +95,13 @@ class SearchKeys(Section):
     minutes: float = Field(0.0, ge=0, description="begin no further trial after so many minutes (0: no limit)")
 
 
+class DistillationKeys(Section):
+    teacher: tuple[str, ...] = Field((), description="runs, or directories of adapted models, to learn from; several answer together")
+    copies: int = Field(3, ge=0, description="altered copies of each training text; the teacher says what they mean")
+    unlabelled: str = Field("", description="file or folder with more texts of the same kind, without labels")
+    temperature: float = Field(2.0, gt=0, description="softens the teacher's answers (arXiv:1503.02531)")
+
+
 class CompressKeys(Section):
     """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
 
@@ -143,13 +150,14 @@ class Recipe(Section):
     data: DataKeys = DataKeys()
     adapt: AdaptKeys = AdaptKeys()
     lora: LoraKeys = LoraKeys()
+    distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
     compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
-TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "search")
+TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "distillation", "search")
 CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 
 

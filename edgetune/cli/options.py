@@ -25,6 +25,7 @@ NAMED = {
     "data.source": "--source-column",
     "data.target": "--target-column",
     "search.trials": "--search",
+    "distillation.teacher": "--teacher",
     "export.targets": "--target",
     "export.schemes": "--scheme",
     "export.max_size_mb": "--max-size",
@@ -40,6 +41,7 @@ PANELS = {
     "adapt": "Training",
     "lora": "LoRA",
     "search": "Search",
+    "distillation": "Distillation",
     "compress": "Smaller model",
     "export": "Export",
 }

@@ -1,14 +1,8 @@
-"""Knowledge distillation: a student learns the teacher's answers on the task's own texts and on altered copies of them.
-
-Hinton et al., arXiv:1503.02531: KL divergence between the two softmaxes at a temperature; between two yes-or-nos a label where there are
-several; the squared distance of numbers and of vectors. The texts need no labels, so altered copies and a user's unlabelled rows serve as
-well as training rows (TinyBERT, arXiv:1909.10351, section 4.2, calls it data augmentation).
-"""
+"""Knowledge distillation: a student learns the teacher's answers on the task's own texts and on altered copies of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,72 +10,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from edgetune import progress
 from edgetune.methods import loop
 from edgetune.methods.device import Device
-from edgetune.methods.model import forward
-from edgetune.tasks import batches, padded
-
-BATCH = 64  # of the teacher
-
-
-def _classes(ours: torch.Tensor, theirs: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 KL(teacher || student) at temperature T; the factor keeps the gradient's size."""
-    ours, theirs = ((values / temperature).log_softmax(-1) for values in (ours, theirs))
-    return torch.nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * temperature**2
-
-
-def _labels(ours: torch.Tensor, theirs: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The same of a yes and a no for each label, the mean over the labels."""
-    ours, theirs = (torch.stack([values, torch.zeros_like(values)], -1).flatten(0, 1) for values in (ours, theirs))
-    return _classes(ours, theirs, temperature)
-
-
-def _numbers(ours: torch.Tensor, theirs: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The squared distance, the mean over the batch."""
-    return (ours - theirs).square().sum(-1).mean()
-
-
-DISTANCES = {"classes": _classes, "labels": _labels, "numbers": _numbers}  # see `Task.imitates`
-
-
-@dataclass(frozen=True)
-class Imitation:
-    """What `loop.train` asks of a task: batches with the teacher's answers in them, and the distance to those.
-
-    `output`: name of the model's; `way`: a row of DISTANCES.
-    """
-
-    output: str
-    way: str
-    temperature: float
-
-    def collate(self, examples: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
-        return {
-            **padded(examples, pad_id),
-            "labels": np.zeros(len(examples), dtype=np.int64),  # every row is learned from
-            "teacher": np.stack([example["teacher"] for example in examples]),
-        }
-
-    def loss(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
-        """The distance of two answers [b, k]."""
-        return DISTANCES[self.way](outputs[self.output].float(), batch["teacher"].float(), self.temperature)
-
-
-def teach(teacher: PreTrainedModel, examples: Sequence[Mapping[str, Any]], output: str, pad_id: int, device: Device) -> np.ndarray:
-    """The teacher's answers [n, k] float32 on `examples`, its `output`, in the device's training precision."""
-    model: torch.nn.Module = teacher
-    run = forward(model.to(device.torch).eval(), device)
-    answers: np.ndarray | None = None
-    with progress.bar("the teacher's answers", len(examples)) as bar:
-        for index in batches(examples, BATCH):
-            answer = run(padded([examples[i] for i in index], pad_id))[output]
-            if answers is None:
-                answers = np.empty((len(examples), answer.shape[-1]), dtype=np.float32)
-            answers[index] = answer
-            bar.advance(len(index))
-    assert answers is not None, "no texts"
-    return answers
+from edgetune.methods.imitation import Imitation
 
 
 def distil(

@@ -12,13 +12,16 @@ from edgetune.errors import DataError
 from edgetune.recipe import Recipe
 
 
-def texts(recipe: Recipe) -> list[str]:
-    """The different texts at `compress.unlabelled`, in order; none when it is not set. Raises DataError for what cannot be read."""
-    if not recipe.compress.unlabelled:
+def texts(recipe: Recipe, key: str) -> list[str]:
+    """The different texts at the recipe's `key`, such as compress.unlabelled, in order; none when it is not set. Raises DataError for what
+    cannot be read."""
+    section, name = key.split(".")
+    given: str = getattr(getattr(recipe, section), name)
+    if not given:
         return []
-    place = Path(recipe.compress.unlabelled).expanduser()
+    place = Path(given).expanduser()
     if not place.exists():
-        raise DataError(f"there is nothing at {place} (compress.unlabelled)", mend="give a .txt file, a table, or a folder of them")
+        raise DataError(f"there is nothing at {place} ({key})", mend="give a .txt file, a table, or a folder of them")
     files = sorted(path for path in place.iterdir() if path.suffix in FORMS) if place.is_dir() else [place]
     found = [text for path in files for text in (_lines(path, recipe) if path.suffix == ".txt" else _column(path, recipe))]
     kept = list(dict.fromkeys(text.strip() for text in found if text.strip()))

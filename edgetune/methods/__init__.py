@@ -7,17 +7,23 @@ merge(recipe, folder, labels) -> Merge        the plain float32 model, and the m
 
 and, where a method learns from something else than rows:
 
-units(label_counts) -> how many there are; training(recipe, task, examples, classes, pad_id) -> what learns in the task's place: its `examples`,
-`collate`, `loss`, `score`, and `finish(model)`, which brings the trained model to the task's answers
+training(lesson) -> what learns in the task's place: its `examples` (what it calls them: `unit`), `collate`, `loss`, `score`, and, where the
+trained model must be brought to the task's answers, `finish(model)`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgetune.table import pick
 from edgetune.tasks import Task
+
+if TYPE_CHECKING:
+    from edgetune.methods.device import Device
+    from edgetune.recipe import Recipe
 
 # The parts of a classifier that its task brings along, as the architectures of transformers call them.
 HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
@@ -41,6 +47,21 @@ class Defaults:
 
 
 SEARCHED = ("adapt.learning_rate", "adapt.epochs", "adapt.label_smoothing")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a method has to learn from: train `rows` as the data has them, and as `examples` (token ids). `scratch` is kept while a run is not done."""
+
+    recipe: Recipe
+    task: Task
+    labels: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    examples: Sequence[Mapping[str, Any]]
+    tokenizer: Any
+    max_length: int
+    device: Device
+    scratch: Path
 
 
 @dataclass(frozen=True)
@@ -88,6 +109,15 @@ METHODS: dict[str, Method] = {
             tasks=frozenset({"text-classification"}),
             least_rows=2,
             searched=("adapt.learning_rate", "adapt.epochs"),
+        ),
+        Method(
+            name="distillation",
+            title="learn what an adapted model answers, or several together (arXiv:1503.02531)",
+            when="a smaller base than the one that does well, or one model with the accuracy of several",
+            defaults={"encoder": Defaults(4, 32, 3e-4, least_steps=500)},
+            folder="checkpoint",
+            module="edgetune.methods.distillation",
+            tasks=frozenset({"text-classification", "multi-label-classification", "relation-extraction"}),
         ),
         Method(
             name="lora",

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from edgetune.methods import Lesson
 from edgetune.methods.full import merge, restore, save
 from edgetune.methods.model import forward, load_base
 from edgetune.recipe import Recipe
-from edgetune.tasks import Arrays, Forward, Scores, Task, balance, batches, inputs, padded
+from edgetune.tasks import Arrays, Forward, Scores, balance, batches, inputs, padded
 from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
-__all__ = ["attach", "merge", "restore", "save", "training", "units"]
+__all__ = ["attach", "merge", "restore", "save", "training"]
 
 TEMPERATURE = 0.1  # of the cosines in the loss
 INVERSE_REGULARISATION = 10.0  # C of the logistic regression
@@ -41,14 +42,9 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
     return model
 
 
-def units(label_counts: Mapping[str, int]) -> int:
-    """How many pairs there are to learn from, for the rows of each label."""
-    return sum(min(comb(count, 2), _most(len(label_counts))) for count in label_counts.values())
-
-
-def training(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]], classes: int, pad_id: int) -> Pairs:
+def training(lesson: Lesson) -> Pairs:
     """What learns in the task's place."""
-    return Pairs(task, examples, classes, pad_id, recipe.seed, recipe.adapt.class_weights == balance.BALANCED)
+    return Pairs(lesson)
 
 
 def _most(labels: int) -> int:
@@ -58,9 +54,13 @@ def _most(labels: int) -> int:
 class Pairs:
     """`examples`: pairs of rows of one label (of OUT_OF_SCOPE too), as a batch takes them."""
 
-    def __init__(self, task: Task, rows: Sequence[Mapping[str, Any]], classes: int, pad_id: int, seed: int, balanced: bool = False) -> None:
-        self.rows, self.classes, self.pad_id, self.balanced, self._score = rows, classes, pad_id, balanced, task.module.score
-        chance = random.Random(f"{seed}:pairs")
+    unit = "pairs"
+
+    def __init__(self, lesson: Lesson) -> None:
+        rows, classes = lesson.examples, len(lesson.labels)
+        self.rows, self.classes, self.pad_id, self._score = rows, classes, lesson.tokenizer.pad_token_id, lesson.task.module.score
+        self.balanced = lesson.recipe.adapt.class_weights == balance.BALANCED
+        chance = random.Random(f"{lesson.recipe.seed}:pairs")
         labels = [row["label"] for row in rows]
         known = sorted(set(labels))
         self.examples: list[dict[str, Any]] = []

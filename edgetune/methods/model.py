@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AddedToken, AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AddedToken, AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from edgetune import source, tasks
 from edgetune.errors import ModelError
@@ -84,9 +84,15 @@ def auto_class(task: str, architectures: Sequence[str] | None = None) -> Any:
     return tasks.loader(tasks.get(task), architectures)
 
 
-def max_length(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def base_config(recipe: Recipe) -> PretrainedConfig:
+    """The base model's configuration, without its weights."""
+    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    return AutoConfig.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
+
+
+def max_length(recipe: Recipe, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens per row: what the recipe says, else what model and tokenizer take, at most 512. Raises ModelError when it is too much."""
-    takes = min(getattr(model.config, "max_position_embeddings", LONGEST) or LONGEST, tokenizer.model_max_length)
+    takes = min(getattr(config, "max_position_embeddings", LONGEST) or LONGEST, tokenizer.model_max_length)
     if recipe.adapt.max_length > takes:
         raise ModelError(f"adapt.max_length = {recipe.adapt.max_length}, but {recipe.model} takes {takes} tokens")
     return recipe.adapt.max_length or min(takes, LONGEST)

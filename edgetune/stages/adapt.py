@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from edgetune import data, methods, progress, source, tasks
+from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Dataset
 from edgetune.errors import DataError, GateError
 from edgetune.methods import baselines, loop, memory, search
 from edgetune.methods.device import Device, choose
-from edgetune.methods.model import auto_class, forward, load_tokenizer, max_length
+from edgetune.methods.model import auto_class, base_config, forward, load_tokenizer, max_length
 from edgetune.recipe import Recipe
 from edgetune.tasks import Arrays, Encoded, Scores, Task, balance, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
@@ -34,11 +34,18 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     task, method = tasks.get(recipe.task), methods.get(recipe.method)
     module = import_module(method.module)
-    many = module.units(dataset.facts["label_counts"]["train"]) if hasattr(module, "units") else dataset.facts["rows"]["train"]
-    settings = resolve(recipe, many)
     labels = list(dataset.facts["labels"])
     device = choose(recipe.adapt)
     tokenizer = load_tokenizer(recipe)
+    pad_id, longest = tokenizer.pad_token_id, max_length(recipe, base_config(recipe), tokenizer)
+    rows = {name: data.rows(dataset.path, name) for name in ("train", "validation", "test")}
+    splits = {name: _encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
+    taught = None
+    if hasattr(module, "training"):
+        of = tasks.of(task.name, dataset.facts["columns"])
+        taught = module.training(methods.Lesson(recipe, of, labels, rows["train"], splits["train"], tokenizer, longest, device, out.parent))
+    examples, unit = (taught.examples, taught.unit) if taught else (splits["train"], "rows")
+    settings = resolve(recipe, len(examples))
     _tell_memory(recipe, settings, dataset, device, labels)
 
     def attach(recipe: Recipe) -> PreTrainedModel:
@@ -47,14 +54,9 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         return model
 
     model = attach(recipe)
-    longest = max_length(recipe, model, tokenizer)
-    splits = {
-        name: _encode(task, data.rows(dataset.path, name), tokenizer, longest, labels, name) for name in ("train", "validation", "test")
-    }
-    pad_id = tokenizer.pad_token_id
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     progress.note(
-        f"{settings.epochs} epochs of {many} {'pairs' if hasattr(module, 'units') else 'rows'}, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
+        f"{settings.epochs} epochs of {len(examples)} {unit}, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
         + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
     )
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
@@ -62,8 +64,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     pairs = "text_pair" in dataset.facts["columns"]
     names = [] if pairs or task.name not in baselines.DESCRIBED else _described(task, labels, tokenizer, longest)
     before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent, names)
-    if hasattr(module, "training"):
-        learns = module.training(recipe, task, splits["train"], len(labels), pad_id)
+    learns = taught or learns
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(learns.score(forward(model, device), splits["validation"], pad_id), labels)
@@ -71,7 +72,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
         learns,
-        getattr(learns, "examples", splits["train"]),
+        examples,
         pad_id,
         evaluate,
         lambda found: (sign * found[task.metric], -found[tie]),
@@ -79,7 +80,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     )
 
     def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
-        state = loop.train(model, problem, resolve(recipe, many), device, scratch, stop)
+        state = loop.train(model, problem, resolve(recipe, len(examples)), device, scratch, stop)
         if hasattr(learns, "finish"):
             learns.finish(model)
         model.eval()
@@ -91,7 +92,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         found = search.search(
             recipe, asdict(settings), lambda tried, scratch, stop: learn(attach(tried), tried, scratch, stop), out.parent / "trials"
         )
-        settings, model, searched = resolve(found.recipe, many), attach(found.recipe), {"search": found.facts}
+        settings, model, searched = resolve(found.recipe, len(examples)), attach(found.recipe), {"search": found.facts}
         with progress.silent():  # it is trained already
             state = learn(model, found.recipe, found.scratch)
             if found.defaults not in (None, found.scratch):
@@ -102,7 +103,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     else:
         state = learn(model, recipe, out.parent)
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
-    facts = _facts(recipe, task, scored, labels, data.rows(dataset.path, "test")) | searched
+    facts = _facts(recipe, task, scored, labels, rows["test"]) | searched
     probe = splits["validation"][: 2 * settings.batch_size]
     reported = task.module.score(forward(model), probe, pad_id)
     module.save(model, out)
@@ -264,8 +265,7 @@ def _set_dropout(model: torch.nn.Module, probability: float) -> None:
 
 
 def _tell_memory(recipe: Recipe, settings: loop.Settings, dataset: Dataset, device: Device, labels: Sequence[str]) -> None:
-    where = source.resolve(recipe.model, recipe.trust_remote_code)
-    config = AutoConfig.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
+    config = base_config(recipe)
     config.id2label = dict(enumerate(labels or ("0", "1")))
     with torch.device("meta"):
         meta = auto_class(recipe.task).from_config(config, trust_remote_code=recipe.trust_remote_code)

@@ -27,7 +27,7 @@ def adopt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     own = own and (task.family != "seq2seq" or (folder / "config.json").is_file())  # which says where a decoder starts
     tokenizer = tokenizer_in(folder, trust_remote_code=recipe.trust_remote_code) if own else load_tokenizer(recipe)
     labels = _labels(model, dataset) if task.labelled else []
-    longest = max_length(recipe, model, tokenizer)
+    longest = max_length(recipe, model.config, tokenizer)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
     examples = task.module.encode(data.rows(dataset.path, "test"), tokenizer, max_length=longest, labels=labels).examples

@@ -20,7 +20,7 @@ from edgetune.compress import Size, distil, shrink, vocabulary
 from edgetune.data import noise, split, unlabelled
 from edgetune.data.columns import question
 from edgetune.errors import RecipeError
-from edgetune.methods import loop
+from edgetune.methods import imitation, loop
 from edgetune.methods.device import choose
 from edgetune.methods.model import forward, load_merged
 from edgetune.recipe import Recipe
@@ -54,7 +54,7 @@ def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[s
     asked = list(dict.fromkeys([*own, *copies, *more]))
     tokenizer = AutoTokenizer.from_pretrained(merged.path)
     examples = _encode(asked, tokenizer, merged.facts["max_length"])
-    answers = distil.teach(
+    answers = imitation.teach(
         load_merged(merged.path, recipe.task), examples, _output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
     )
     (out / "texts.json").write_text(json.dumps(asked, ensure_ascii=False), "utf-8")
@@ -69,7 +69,7 @@ def _unlabelled(recipe: Recipe, asks: Sequence[str], markers: Sequence[str]) -> 
     if recipe.compress.unlabelled and (len(asks) > 1 or markers):
         what = "marked entities" if markers else "pairs of texts"
         raise RecipeError(f"compress.unlabelled holds plain texts, but this model reads {what}", mend="leave compress.unlabelled out")
-    return [(text,) for text in unlabelled.texts(recipe)]
+    return [(text,) for text in unlabelled.texts(recipe, "compress.unlabelled")]
 
 
 def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _distil(
         student,
         _encode(texts, tokenizer, facts["max_length"]),
         answers,
-        distil.Imitation(_output(task), task.imitates, keys.temperature),
+        imitation.Imitation(_output(task), task.imitates, keys.temperature),
         pad_id,
         evaluate,
         lambda found: (found[task.metric], -found[task.tie]),

@@ -11,7 +11,7 @@ import transformers
 from scipy.special import log_softmax
 
 from edgetune.compress import distil, shrink
-from edgetune.methods import loop
+from edgetune.methods import imitation, loop
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
 from edgetune.tasks import padded
@@ -42,13 +42,13 @@ def distance(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def test_the_teachers_answers_are_in_the_rows_own_order(teacher: torch.nn.Module, examples: list[dict[str, list[int]]]) -> None:
-    np.testing.assert_allclose(distil.teach(teacher, examples, "logits", 0, CPU), answers(teacher, examples), atol=1e-5)
+    np.testing.assert_allclose(imitation.teach(teacher, examples, "logits", 0, CPU), answers(teacher, examples), atol=1e-5)
 
 
 def test_the_loss_is_the_divergence_at_a_temperature() -> None:
     chance = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(4, 5, generator=chance), torch.randn(4, 5, generator=chance)
-    task = distil.Imitation("logits", "classes", 2.0)
+    task = imitation.Imitation("logits", "classes", 2.0)
     found = task.loss({"logits": ours}, {"teacher": theirs})
     assert float(found) == pytest.approx(4 * distance(ours.numpy() / 2, theirs.numpy() / 2), rel=1e-5)
     assert float(task.loss({"logits": theirs}, {"teacher": theirs})) == pytest.approx(0, abs=1e-6)
@@ -58,18 +58,18 @@ def test_the_loss_of_labels_that_stand_alone_is_that_of_a_yes_and_a_no_each() ->
     chance = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(4, 3, generator=chance), torch.randn(4, 3, generator=chance)
     pairs = [np.stack([values.numpy().ravel(), np.zeros(12)], -1) for values in (ours, theirs)]
-    found = distil.Imitation("logits", "labels", 2.0).loss({"logits": ours}, {"teacher": theirs})
+    found = imitation.Imitation("logits", "labels", 2.0).loss({"logits": ours}, {"teacher": theirs})
     assert float(found) == pytest.approx(4 * distance(pairs[0] / 2, pairs[1] / 2), rel=1e-5)
 
 
 def test_the_loss_of_vectors_is_their_squared_distance() -> None:
     ours, theirs = torch.eye(3), torch.eye(3).flip(0)
-    task = distil.Imitation("sentence_embedding", "numbers", 2.0)
+    task = imitation.Imitation("sentence_embedding", "numbers", 2.0)
     assert float(task.loss({"sentence_embedding": ours}, {"teacher": theirs})) == pytest.approx(2 * 2 / 3)
 
 
 def test_a_student_comes_nearer(teacher: transformers.PreTrainedModel, examples: list[dict[str, list[int]]], tmp_path: Path) -> None:
-    logits = distil.teach(teacher, examples, "logits", 0, CPU)
+    logits = imitation.teach(teacher, examples, "logits", 0, CPU)
     student = shrink.shrink(teacher, 2, 16)
     before = distance(answers(student, examples), logits)
     seen: list[float] = []
@@ -83,7 +83,7 @@ def test_a_student_comes_nearer(teacher: transformers.PreTrainedModel, examples:
         student,
         examples,
         logits,
-        distil.Imitation("logits", "classes", 2.0),
+        imitation.Imitation("logits", "classes", 2.0),
         0,
         evaluate,
         lambda f: (f["nearness"], 0.0),

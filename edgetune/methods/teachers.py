@@ -1,0 +1,67 @@
+"""The adapted models that a recipe names as teachers: where they are, and whether they say what is to be learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetune.artifact import Merged
+from edgetune.errors import RecipeError
+from edgetune.recipe import Recipe
+from edgetune.workspace import existing
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A plain Hugging Face directory, the labels of its logits in order, and what its run measured on test (nothing without a run)."""
+
+    folder: Path
+    labels: tuple[str, ...]
+    test: Mapping[str, float] = field(default_factory=dict)
+
+    def order(self, labels: Sequence[str]) -> list[int]:
+        """The place of each of `labels` among its own. Raises RecipeError when it has others."""
+        if set(labels) != set(self.labels):
+            lacks, more = sorted(set(labels) - set(self.labels)), sorted(set(self.labels) - set(labels))
+            details = [
+                f"{what}: {', '.join(names[:8])}" for what, names in (("only in the data", lacks), ("only the teacher's", more)) if names
+            ]
+            raise RecipeError(
+                f"the teacher {self.folder} has other labels than the data",
+                details=details,
+                mend="teach with a model that was adapted to the same labels",
+            )
+        return [self.labels.index(label) for label in labels]
+
+
+def named(recipe: Recipe) -> list[Teacher]:
+    """Those of `distillation.teacher`. Raises RecipeError for a missing one, an unfinished run, or one of another task."""
+    if not recipe.distillation.teacher:
+        raise RecipeError(
+            "method distillation needs a model to learn from", mend="--teacher RUN, of a run that was adapted to the same labels"
+        )
+    return [_read(Path(place).expanduser(), recipe.task) for place in recipe.distillation.teacher]
+
+
+def _read(place: Path, task: str) -> Teacher:
+    folder, test = place, {}
+    if (place / "recipe.toml").is_file():
+        run = existing(place)
+        if run.recipe.task != task:
+            raise RecipeError(f"the teacher {place} was adapted to {run.recipe.task}, not to {task}", mend="choose another teacher")
+        if run.finished("merge", Merged, "merged") is None:
+            raise RecipeError(f"the teacher {place} is not merged", mend=f"edgetune merge {place}")
+        folder, test = place / "merged", run.manifest["stages"].get("adapt", {}).get("facts", {}).get("test", {})
+    config: Mapping[str, Any] = {}
+    if (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file():
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    names = config.get("id2label") or {}
+    if not names:
+        raise RecipeError(
+            f"there is no adapted model at {place}",
+            mend="--teacher takes a run, or a Hugging Face directory with labels in its config.json and a tokenizer.json",
+        )
+    return Teacher(folder, tuple(names[str(i)] for i in range(len(names))), test)
