@@ -13,10 +13,10 @@ from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
 from edgetune.methods import search, teachers
 from edgetune.quant import profile
-from edgetune.recipe import Recipe, load
+from edgetune.recipe import AUTO, Recipe, dump, load
 from edgetune.report import refresh
 from edgetune.target import Target
-from edgetune.workspace import Workspace, existing, opened, write_json
+from edgetune.workspace import Workspace, existing, opened, write_json, write_text
 
 STAGES = ("prepare", "adapt", "merge", "export", "benchmark")
 ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere
@@ -31,12 +31,16 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
         from edgetune.data import infer
 
         recipe = recipe.model_copy(update={"task": infer.task(recipe)})
+    recipe = _chosen(recipe)
     _complete(recipe, until)
     wanted = STAGES[: STAGES.index(until) + 1]
     devices = _targets(recipe) if "export" in wanted else ()
     with opened(recipe) as workspace:
         dataset = _prepare(workspace, recipe)
         merged = None
+        if recipe.method == AUTO:
+            recipe = _choose(workspace, recipe, dataset)
+            _complete(recipe, until)
         if recipe.method == ELSEWHERE:
             merged = _adopt(workspace, recipe, dataset)
         elif "adapt" in wanted:
@@ -71,6 +75,28 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
 
     key = {"task": recipe.task, "seed": recipe.seed, "data": recipe.data.model_dump(exclude={"licence"}), "files": digests(recipe.data)}
     return _staged(workspace, "prepare", Dataset, "data", lambda out: prepare(recipe, out), key, [])
+
+
+def _choose(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe with a method that fits; the run's says the same from here on."""
+    from edgetune.stages.choose import choose
+
+    key = {**recipe.model_dump(include={"model", "task", "adapt"}, mode="json"), "files": source.digest(recipe.model)}
+    _staged(workspace, AUTO, Artifact, AUTO, lambda out: choose(recipe, dataset, out), key, [dataset])
+    recipe = _chosen(recipe)
+    write_text(workspace.path / "recipe.toml", dump(recipe))
+    return recipe
+
+
+def _chosen(recipe: Recipe) -> Recipe:
+    """The recipe with the method that its run has chosen already; as it is when none was asked for, or none is chosen yet."""
+    if recipe.method != AUTO or not (Path(recipe.output) / "recipe.toml").is_file():
+        return recipe
+    found = existing(Path(recipe.output)).manifest["stages"].get(AUTO)
+    if not found:
+        return recipe
+    progress.note(f"method: {found['facts']['method']} (auto: {found['facts']['why']})")
+    return recipe.model_copy(update={"method": found["facts"]["method"]})
 
 
 def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
@@ -236,7 +262,7 @@ def _staged(workspace: Workspace, name: str, kind: Any, folder: str, make: Any, 
 def _complete(recipe: Recipe, until: str) -> None:
     """Everything that can be refused before a file is written or a model loaded."""
     task = tasks.get(recipe.task)
-    if recipe.method != ELSEWHERE:
+    if recipe.method not in (ELSEWHERE, AUTO):
         method = methods.get(recipe.method)
         if not method.fits(task):
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]

@@ -143,7 +143,7 @@ class Recipe(Section):
 
     model: str = Field("", description="hub id, directory, or .gguf file")
     task: str = Field("", description="see `edgetune tasks`")
-    method: str = Field("", description="see `edgetune methods`")
+    method: str = Field("", description="see `edgetune methods`; auto: one that fits data, model and machine")
     seed: int = Field(0, ge=0, description="seed of every random choice")
     output: str = Field("", description="run directory")
     trust_remote_code: bool = Field(False, description="allow code that comes with the model")
@@ -158,6 +158,7 @@ class Recipe(Section):
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
 TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "distillation", "search")
+AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from edgetune import progress
 from edgetune.artifact import Artifact, folder_digest, key_digest
 from edgetune.errors import RunError
-from edgetune.recipe import CARD_KEYS, TRAINING_KEYS, Recipe, dump, load
+from edgetune.recipe import AUTO, CARD_KEYS, TRAINING_KEYS, Recipe, dump, load
 
 A = TypeVar("A", bound=Artifact)
 BEGUN = {".lock", ".work", "recipe.toml", ".recipe.toml.tmp"}  # all that a run holds before the output of its first stage
@@ -163,7 +163,10 @@ def _same_training(old: Recipe, new: Recipe, path: Path) -> None:
     changed = [
         f"{key}: {before.get(key)!r} in the run, {after.get(key)!r} asked"
         for key in sorted(before.keys() | after.keys())
-        if key.split(".")[0] in TRAINING_KEYS and key not in CARD_KEYS and before.get(key) != after.get(key)
+        if key.split(".")[0] in TRAINING_KEYS
+        and key not in CARD_KEYS
+        and before.get(key) != after.get(key)
+        and not (key == "method" and before[key] == AUTO)
     ]
     if changed:
         raise RunError(

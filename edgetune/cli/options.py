@@ -125,7 +125,7 @@ def names_of(kind: Literal["task", "method", "target"]) -> list[str]:
         return list(TASKS)
     from edgetune.methods import METHODS
 
-    return list(METHODS)
+    return [*METHODS, recipes.AUTO]
 
 
 def complete(*words: str) -> Callable[[str], list[str]]:

@@ -47,6 +47,8 @@ def adapted(facts: Report) -> Iterable[Table | str]:
     test = found.get("test") or {}
     if not test:
         return
+    if auto := part(facts, "auto"):
+        yield f"method: {auto['method']} (auto: {auto['why']})"
     before = found.get("baselines") or {}
     columns = {
         "adapted": test,

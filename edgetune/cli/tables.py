@@ -15,7 +15,7 @@ def methods() -> None:
         for m in METHODS.values()
     ]
     out.result(data, table(rows, "method", "what it does", "when to use it", "models"), quiet=METHODS)
-    out.hint("edgetune adapt --method NAME ...", "use one")
+    out.hint("edgetune adapt --method NAME ...", "use one; auto: one that fits")
 
 
 def tasks() -> None:

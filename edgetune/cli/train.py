@@ -21,7 +21,7 @@ def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
 
     run = pipeline.run(load_recipe(recipe, overrides), "adapt")
     facts = report.read(run)
-    written = {"generated": found} if (found := report.part(facts, "generated")) else {}
+    written = {name: found for name in ("auto", "generated") if (found := report.part(facts, name))}
     shown = (*report.adapted(facts), *report.generated(run, facts), f"run: {run}")
     out.result({"run": str(run), **report.part(facts, "adapt"), **written}, *shown, quiet=[str(run)])
     out.hint(f"edgetune export {run} --target {report.suggested_target()}")

@@ -118,6 +118,7 @@ METHODS: dict[str, Method] = {
             folder="checkpoint",
             module="edgetune.methods.distillation",
             tasks=frozenset({"text-classification", "multi-label-classification", "relation-extraction"}),
+            searched=("adapt.learning_rate", "adapt.epochs"),
         ),
         Method(
             name="lora",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from edgetune import progress, tasks
 from edgetune.methods.device import Device
+from edgetune.methods.model import auto_class, base_config
 from edgetune.recipe import Recipe
 
 MB = 1 << 20
@@ -29,6 +31,20 @@ class Estimate:
     @property
     def total(self) -> int:
         return self.weights + self.adapter + self.optimizer + self.activations
+
+
+def outline(recipe: Recipe, labels: Sequence[str]) -> tuple[Any, torch.nn.Module]:
+    """The base's configuration, and the model for the recipe's task on the meta device: shapes without weights."""
+    config = base_config(recipe)
+    config.id2label = dict(enumerate(labels or ("0", "1")))
+    with torch.device("meta"):
+        return config, auto_class(recipe.task).from_config(config, trust_remote_code=recipe.trust_remote_code)
+
+
+def tokens(recipe: Recipe, facts: Mapping[str, Any]) -> int:
+    """Tokens of the longest row of a batch, about, by the `facts` of the data."""
+    characters = sum(column["p95"] for column in facts["characters"]["train"].values())
+    return min(recipe.adapt.max_length or 512, max(8, round(characters / 3)))
 
 
 def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, tokens: int, device: Device) -> Estimate:

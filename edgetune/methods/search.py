@@ -23,7 +23,7 @@ from typing import Any
 from edgetune import methods, progress, tasks
 from edgetune.artifact import key_digest
 from edgetune.errors import RecipeError, StageError
-from edgetune.recipe import Recipe
+from edgetune.recipe import AUTO, Recipe
 from edgetune.workspace import write_json
 
 RATE, EPOCHS, SMOOTHING = "adapt.learning_rate", "adapt.epochs", "adapt.label_smoothing"
@@ -64,8 +64,6 @@ def check(recipe: Recipe) -> None:
         if recipe.search.minutes:
             raise RecipeError("search.minutes is given, but no trials", mend="--search N tries N settings")
         return
-    if recipe.method not in methods.METHODS:
-        raise RecipeError(f"search.trials = {trials}, but the model was trained elsewhere", mend="leave search.trials away")
     if trials == 1:
         raise RecipeError("search.trials = 1: the first trial is the defaults, and nothing is compared with them", mend="--search 10")
     if recipe.adapt.max_steps:
@@ -73,6 +71,10 @@ def check(recipe: Recipe) -> None:
             f"search.trials = {trials} with adapt.max_steps = {recipe.adapt.max_steps}: trials that are cut off say nothing of whole ones",
             mend="leave one of them away; search.minutes is a limit for the search",
         )
+    if recipe.method == AUTO:
+        return  # asked again when there is one
+    if recipe.method not in methods.METHODS:
+        raise RecipeError(f"search.trials = {trials}, but the model was trained elsewhere", mend="leave search.trials away")
     if not varied(recipe):
         raise RecipeError(
             f"search.trials = {trials}, but nothing is left to search: the recipe gives every setting of method {recipe.method}",

@@ -20,7 +20,7 @@ from edgetune.artifact import Dataset
 from edgetune.errors import DataError, GateError
 from edgetune.methods import baselines, loop, memory, search
 from edgetune.methods.device import Device, choose
-from edgetune.methods.model import auto_class, base_config, forward, load_tokenizer, max_length
+from edgetune.methods.model import base_config, forward, load_tokenizer, max_length
 from edgetune.recipe import Recipe
 from edgetune.tasks import Arrays, Encoded, Scores, Task, balance, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
@@ -265,12 +265,8 @@ def _set_dropout(model: torch.nn.Module, probability: float) -> None:
 
 
 def _tell_memory(recipe: Recipe, settings: loop.Settings, dataset: Dataset, device: Device, labels: Sequence[str]) -> None:
-    config = base_config(recipe)
-    config.id2label = dict(enumerate(labels or ("0", "1")))
-    with torch.device("meta"):
-        meta = auto_class(recipe.task).from_config(config, trust_remote_code=recipe.trust_remote_code)
-    characters = sum(column["p95"] for column in dataset.facts["characters"]["train"].values())
-    tokens = min(recipe.adapt.max_length or 512, max(8, round(characters / 3)))  # a batch is as long as its longest row
+    config, meta = memory.outline(recipe, labels)
+    tokens = memory.tokens(recipe, dataset.facts)  # a batch is as long as its longest row
     rows = -(-settings.batch_size // settings.accumulation)
     memory.tell(memory.estimate(recipe, config, meta, rows, tokens, device), device)
 

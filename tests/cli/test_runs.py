@@ -101,6 +101,41 @@ def test_adapt_ends_with_a_table_and_the_next_command(edgetune, pipeline, run_fo
     assert edgetune("adapt", "--json").json == {"run": str(run_folder), **REPORT["adapt"]}
 
 
+SEARCH = {
+    "metric": "accuracy",
+    "keys": ["adapt.learning_rate", "lora.rank"],
+    "trials": [
+        {"trial": 0, "settings": {"adapt.learning_rate": 2e-4, "lora.rank": 16}, "state": "done", "epochs": [0.7, 0.9], "value": 0.9, "length": 2},
+        {"trial": 1, "settings": {"adapt.learning_rate": 8.67e-5, "lora.rank": 32}, "state": "done", "epochs": [0.8, 0.9312], "value": 0.9312, "length": 3},
+        {"trial": 2, "settings": {"adapt.learning_rate": 1e-3, "lora.rank": 8}, "state": "given up", "epochs": [0.1], "value": 0.1, "length": 4},
+        {"trial": 3, "settings": {"adapt.learning_rate": 1e-2, "lora.rank": 8}, "state": "diverged", "epochs": [], "value": None, "length": 4},
+    ],
+    "kept": 1,
+    "test_of_defaults": {"accuracy": 0.9187},
+}  # fmt: skip
+
+
+def test_adapt_shows_every_trial_and_why_a_method_was_chosen(edgetune, pipeline, run_folder: Path) -> None:
+    auto = {"method": "lora", "why": "10,003 rows: an adapter", "passed": {}}
+    (run_folder / "report.json").write_text(json.dumps({**REPORT, "auto": auto, "adapt": {**REPORT["adapt"], "search": SEARCH}}))
+    answer = edgetune("adapt", "--search", "4", "--method", "auto")
+    assert (pipeline["first"].search.trials, pipeline["first"].method) == (4, "auto")
+    lines = [" ".join(line.split()) for line in answer.out.splitlines()]
+    for line in (
+        "method: lora (auto: 10,003 rows: an adapter)",
+        "1 0.0002 16 0.9000 2 of 2 done (the defaults)",
+        "> 2 8.67e-05 32 0.9312 2 of 3 done",
+        "3 0.001 8 0.1000 1 of 4 given up",
+        "4 0.01 8 - 0 of 4 diverged",
+        "test accuracy: 0.9213 with trial 2, 0.9187 with the defaults",
+    ):
+        assert line in lines
+    assert edgetune("adapt", "--json").json["auto"] == auto
+    kept = {**SEARCH, "kept": 0, "test_of_defaults": None}
+    (run_folder / "report.json").write_text(json.dumps({**REPORT, "adapt": {**REPORT["adapt"], "search": kept}}))
+    assert "nothing beats the defaults: they are kept" in edgetune("adapt").out
+
+
 def test_merge(edgetune, pipeline, run_folder: Path) -> None:
     answer = edgetune("merge", run_folder, "--json")
     assert pipeline == {"call": "merge", "first": run_folder, "second": None}

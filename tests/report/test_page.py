@@ -89,6 +89,38 @@ def test_every_prefix_of_the_stages_is_a_page(kind: str, request: pytest.Fixture
         assert ("Not exported yet" in page.text) == (until not in ("export", "benchmark"))
 
 
+def test_a_search_and_a_chosen_method_are_told(classification: dict[str, Any]) -> None:
+    def trial(number: int, rate: float, state: str, *epochs: float) -> dict[str, Any]:
+        settings = {"adapt.learning_rate": rate, "lora.rank": 8}
+        value = max(epochs, default=None)
+        return {"trial": number, "settings": settings, "state": state, "epochs": list(epochs), "value": value, "length": 3}
+
+    trials = [
+        trial(0, 2e-4, "done", 0.5, 0.6, 0.7),
+        trial(1, 1e-3, "given up", 0.4321),
+        trial(2, 5e-4, "done", 0.7, 0.8, 0.88),
+        trial(3, 1, "diverged"),
+    ]
+    found = {
+        "metric": "accuracy",
+        "keys": list(trials[0]["settings"]),
+        "trials": trials,
+        "kept": 2,
+        "test_of_defaults": {"accuracy": 0.8765},
+    }
+    report = prefix(classification, "adapt") | {"auto": {"method": "lora", "why": "10,003 rows: <large>", "passed": {}}}
+    report["adapt"]["search"] = found
+    page = Page(html(report))
+    assert "Method lora (auto: 10,003 rows: <large>), data" in page.text
+    assert "Trial 3 was kept; accuracy on test: 88.1 %, and 87.6 % with the defaults. The best" in page.text
+    assert "1 0.0002 8 70.0 % 3 of 3 done, the defaults" in page.text
+    assert "2 0.001 8 43.2 % 1 of 3 given up" in page.text
+    assert "3 0.0005 8 88.0 % 3 of 3 done, kept" in page.text
+    assert "4 1 8 - 0 of 3 diverged" in page.text
+    report["adapt"]["search"] = found | {"kept": 0, "test_of_defaults": None}
+    assert "Nothing beat the defaults, the first trial: they were kept." in Page(html(report)).text
+
+
 def test_one_target_of_two_is_a_page(classification: dict[str, Any]) -> None:
     report = prefix(classification, "export")
     del report["export"]["arm64"]
