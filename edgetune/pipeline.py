@@ -13,7 +13,7 @@ from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
 from edgetune.methods import search, teachers
 from edgetune.quant import profile
-from edgetune.recipe import AUTO, Recipe, dump, load
+from edgetune.recipe import AUTO, ContinualKeys, Recipe, dump, load
 from edgetune.report import refresh
 from edgetune.target import Target
 from edgetune.workspace import Workspace, existing, opened, write_json, write_text
@@ -27,6 +27,7 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
 
     Raises RequestError before anything is written when the recipe, the targets or the output cannot be used.
     """
+    recipe = _continued(recipe)
     if not recipe.task and recipe.data.path:
         from edgetune.data import infer
 
@@ -74,6 +75,7 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
     from edgetune.stages.prepare import prepare
 
     key = {"task": recipe.task, "seed": recipe.seed, "data": recipe.data.model_dump(exclude={"licence"}), "files": digests(recipe.data)}
+    key |= _earlier(recipe, "dataset", "replay")
     return _staged(workspace, "prepare", Dataset, "data", lambda out: prepare(recipe, out), key, [])
 
 
@@ -107,12 +109,30 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
         "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         "files": source.digest(recipe.model),
+        **_earlier(recipe, "merged", "ewc"),
     }
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")
         key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
     folder = methods.get(recipe.method).folder
     return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
+
+
+def _continued(recipe: Recipe) -> Recipe:
+    if recipe.continual == ContinualKeys():
+        return recipe
+    from edgetune.methods import continual
+
+    return continual.complete(recipe)
+
+
+def _earlier(recipe: Recipe, part: str, key: str) -> dict[str, Any]:
+    """Of the run that is continued what a stage depends on; nothing without one, so that the keys of other runs stay as they were."""
+    if not recipe.continual.run:
+        return {}
+    from edgetune.methods import continual
+
+    return {"continual": {part: getattr(continual.learned(recipe), part).digest, key: getattr(recipe.continual, key)}}
 
 
 def _generate(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> None:

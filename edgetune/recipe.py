@@ -102,6 +102,16 @@ class DistillationKeys(Section):
     temperature: float = Field(2.0, gt=0, description="softens the teacher's answers (arXiv:1503.02531)")
 
 
+class ContinualKeys(Section):
+    run: str = Field("", description="finished run that learns more: its model is the start, its labels stay, new ones are allowed")
+    replay: float = Field(
+        1.0,
+        ge=0,
+        description="training rows of that run that are learned again for each new one; 10 of each of its labels at least (0: none)",
+    )
+    ewc: float = Field(0.0, ge=0, description="how strongly weights that the old rows need are held (EWC, arXiv:1612.00796; 0: off)")
+
+
 class CompressKeys(Section):
     """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
 
@@ -152,12 +162,13 @@ class Recipe(Section):
     lora: LoraKeys = LoraKeys()
     distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
+    continual: ContinualKeys = ContinualKeys()
     compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
-TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "distillation", "search")
+TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "distillation", "search", "continual")
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 

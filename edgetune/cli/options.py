@@ -26,6 +26,7 @@ NAMED = {
     "data.target": "--target-column",
     "search.trials": "--search",
     "distillation.teacher": "--teacher",
+    "continual.run": "--continue",
     "export.targets": "--target",
     "export.schemes": "--scheme",
     "export.max_size_mb": "--max-size",
@@ -33,7 +34,7 @@ NAMED = {
     "export.max_latency_ms": "--max-latency",
     "export.max_perplexity_increase": "--max-perplexity-rise",
 }
-BARE = ("data", "adapt", "export")
+BARE = ("data", "adapt", "continual", "export")
 METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
 PANELS = {
     "": "Recipe",
@@ -42,6 +43,7 @@ PANELS = {
     "lora": "LoRA",
     "search": "Search",
     "distillation": "Distillation",
+    "continual": "Learning more",
     "compress": "Smaller model",
     "export": "Export",
 }

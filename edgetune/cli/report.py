@@ -92,6 +92,31 @@ def _trials(adapted: Report) -> Iterable[Table | str]:
         yield "nothing beats the defaults: they are kept"
 
 
+def continued(facts: Report) -> Iterable[Table | str]:
+    """What became of the test rows of the run that was continued, and how the new rows did."""
+    found = part(part(facts, "adapt"), "continual")
+    if not found:
+        return
+    test, rows, changed = part(facts, "adapt")["test"], found["rows"], found["difference"]
+    columns = ("old rows before", "after", "new rows", "all rows")
+    shown = [(name, *(number(part.get(name)) for part in (found["before"], found["after"], found["new"], test))) for name in test]
+    yield table(shown, "test", *columns, title=f"continued from {found['run']}", right=columns)
+    said = f"{rows['old']:,} old test rows, {rows['new']:,} new"
+    if changed:
+        name = recipe_metric(facts)
+        flips = changed.get("flips")
+        said += f"; {name} of the old ones {changed['value']:+.4f} (95 % {span(changed['ci95'], '+.4f')})"
+        said += f", {flips['right_to_wrong']} right answers lost, {flips['wrong_to_right']} gained" if flips else ""
+    yield said
+
+
+def recipe_metric(facts: Report) -> str:
+    """The metric that the run's task is judged by."""
+    from edgetune import tasks
+
+    return tasks.get(facts["recipe"]["task"]).metric
+
+
 def generated(run: Path, facts: Report) -> Iterable[Table | str]:
     """How good the texts are that the model writes, beside those of others, and a few of them."""
     found = part(facts, "generated")

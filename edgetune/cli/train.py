@@ -12,7 +12,7 @@ from edgetune.cli.options import RecipeFile, load_recipe, takes
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run directory", show_default=False)]
 
 
-@takes("", "data", "adapt", "lora", "distillation", "search")
+@takes("", "data", "adapt", "lora", "distillation", "search", "continual")
 def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
     """A run directory is made (or resumed); no ONNX yet: `edgetune export` is the next step."""
     from edgetune import pipeline
@@ -22,7 +22,7 @@ def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
     run = pipeline.run(load_recipe(recipe, overrides), "adapt")
     facts = report.read(run)
     written = {name: found for name in ("auto", "generated") if (found := report.part(facts, name))}
-    shown = (*report.adapted(facts), *report.generated(run, facts), f"run: {run}")
+    shown = (*report.adapted(facts), *report.continued(facts), *report.generated(run, facts), f"run: {run}")
     out.result({"run": str(run), **report.part(facts, "adapt"), **written}, *shown, quiet=[str(run)])
     out.hint(f"edgetune export {run} --target {report.suggested_target()}")
 
@@ -41,7 +41,7 @@ def merge(run: RunFolder) -> None:
     out.hint(f"edgetune export {done} --target {report.suggested_target()}")
 
 
-@takes("", "data", "adapt", "lora", "distillation", "search", "compress", "export")
+@takes("", "data", "adapt", "lora", "distillation", "search", "continual", "compress", "export")
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe.toml; flags and --set go over it", show_default=False)],
     overrides: dict[str, Any],
@@ -57,6 +57,7 @@ def run(
     out.result(
         {"run": str(done), **facts},
         *report.adapted(facts),
+        *report.continued(facts),
         *report.generated(done, facts),
         *report.exported(facts),
         *report.benchmarked(report.part(facts, "benchmark")),

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgetune import progress, tasks
 from edgetune.data import check, classes, columns, find, kinds, split
+from edgetune.data.earlier import Earlier
 from edgetune.data.find import SPLITS, digests
 from edgetune.data.table import Bad
 from edgetune.errors import DataError, RunError
@@ -24,15 +25,16 @@ class Loaded:
 
     A row has the task's columns, in the form that `edgetune.data.kinds` gives them (`text`, `label`; `text`, `words`, `tags`; `question`,
     `context`, `answers`; `messages`; ...), its `row` number (see `edgetune.data.forms`), its `file`, and its `group` where there is one; a test
-    row whose text was in train too has `overlap: true`.
+    row whose text was in train too has `overlap: true`, a row of the run that is continued `earlier: true`.
     """
 
     splits: dict[str, list[dict[str, Any]]]
     facts: dict[str, Any]
 
 
-def load(recipe: Recipe) -> Loaded:
-    """Read, check and split `recipe.data`. Raises DataError, with all problems of a kind together, for what cannot be used.
+def load(recipe: Recipe, earlier: Earlier | None = None) -> Loaded:
+    """Read, check and split `recipe.data`, beside the rows of the run that is continued. Raises DataError, with all problems of a kind
+    together, for what cannot be used.
 
     `facts` are JSON values and hold no text of the rows:
       task, columns {column: name in the file}, columns_given [those that the recipe named], files [{file, split, rows}], ignored [names],
@@ -43,7 +45,8 @@ def load(recipe: Recipe) -> Loaded:
       answers {split: {answered, unanswered}} (rows with answers), scores {split: {min, mean, max}}, group (column or ""),
       duplicates {split: n} (rows whose text an earlier row has; in train those with the same answer were dropped),
       conflicts {texts, rows [{file, row}]} (texts with several answers in train), overlap {"train_test": rows of test that were in
-      train, ...}, cut {split: "train"} for splits that were missing, characters {split: {column: {min, median, p95, max}}}.
+      train, ...}, cut {split: "train"} for splits that were missing, characters {split: {column: {min, median, p95, max}}},
+      and earlier {run, rows {split: n of rows, which are not among those read}, of (rows of its train), labels (n)} where one is continued.
     """
     task = tasks.get(recipe.task)
     found, ignored = find.tables(recipe.data)
@@ -66,24 +69,30 @@ def load(recipe: Recipe) -> Loaded:
         raise check.refuse(bad, totals, task, named)
 
     classed = [column for column in classes.CLASSED if column in named.names or (column == "tags" and "spans" in named.names)]
-    scope = check.out_of_scope(recipe.data.out_of_scope, splits) if "label" in classed else None
+    scope = _scope(recipe, splits, earlier) if "label" in classed else None
     duplicates = {name: check.repeats(part) for name, part in splits.items()}
     overlap, leaked = check.separate(splits)
+    if earlier:
+        leaked += earlier.separate(splits)
     answered = next(
         (column for column in columns.ANSWERED if column in splits["train"][0]), "completion" if columns.MESSAGES in named.names else ""
     )
     splits["train"], repeated, conflicts = check.deduplicate(splits["train"], answered)
     for column in classed:
-        bad += check.unseen(splits, column, scope)
+        bad += check.unseen(splits, column, scope, earlier.known(column) if earlier else ())
     if bad and recipe.data.on_bad_row == "error":
         raise check.refuse(bad, totals, task, named)
     _drop(splits, bad)
-    labels = _labels(task, splits, classed, scope)
+    labels = _labels(task, splits, classed, scope, earlier)
     check.groups(splits)
+    splits["train"], learned = earlier.aside(splits["train"]) if earlier else (splits["train"], [])
     made = split.complete(splits, recipe.seed)
+    splits["train"] = splits["train"] + learned
     whole = len(splits["train"])
     if recipe.data.shots:
         splits["train"] = split.few(splits["train"], recipe.data.shots, recipe.seed, bool(made))
+    drawn = len(splits["train"])
+    splits, again = earlier.joined(splits, recipe.seed) if earlier else (splits, {})
 
     dropped = check.in_order(bad + leaked + repeated, totals)
     splits = {name: splits[name] for name in SPLITS}
@@ -95,7 +104,7 @@ def load(recipe: Recipe) -> Loaded:
         "ignored": ignored,
         "read": sum(totals.values()),
         "rows": {name: len(part) for name, part in splits.items()},
-        "not_drawn": whole - len(splits["train"]),
+        "not_drawn": whole - drawn,
         "dropped": [{"file": one.file, "row": one.row, "reason": one.reason} for one in dropped],
         "mended": [{"file": one.file, "row": one.row, "reason": one.reason} for one in check.in_order(mended, totals)],
         "labels": labels,
@@ -112,6 +121,7 @@ def load(recipe: Recipe) -> Loaded:
         "overlap": overlap,
         "cut": made,
         "characters": {name: _characters(part) for name, part in splits.items()},
+        **({"earlier": again} if again else {}),
     }
     return Loaded(splits, facts)
 
@@ -139,15 +149,28 @@ def _drop(splits: dict[str, list[dict[str, Any]]], bad: list[Bad]) -> None:
             raise DataError(f"no usable row is left in {name}", details=why, mend="mend the rows that were dropped")
 
 
-def _labels(task: tasks.Task, splits: dict[str, list[dict[str, Any]]], classed: list[str], scope: str | None) -> list[str]:
-    """The labels of the task: as its module lists them, else those of its first column with classes, then of the next."""
+def _scope(recipe: Recipe, splits: dict[str, list[dict[str, Any]]], earlier: Earlier | None) -> str | None:
+    if earlier is None:
+        return check.out_of_scope(recipe.data.out_of_scope, splits)
+    return check.out_of_scope(
+        earlier.scope(recipe.data.out_of_scope), {**splits, "earlier": [r for rows in earlier.splits.values() for r in rows]}
+    )
+
+
+def _labels(
+    task: tasks.Task, splits: dict[str, list[dict[str, Any]]], classed: list[str], scope: str | None, earlier: Earlier | None = None
+) -> list[str]:
+    """The labels of the task: as its module lists them, else those of its first column with classes, then of the next. Those of the run
+    that is continued come first."""
     found: list[str] = []
     for column in classed:
-        own = classes.known(splits["train"], column, scope)
+        own = classes.known([*splits["train"], *(earlier.splits["train"] if earlier else ())], column, scope)
         found += own
         counts = classes.counts(splits["train"], column)
         classes.say_unbalanced(counts, column, scope)
         classes.say_missing([name for name in counts if name != scope], splits, column)
+    if earlier:
+        return earlier.extended(found)
     listed = getattr(task.module, "classes", None) if classed else None
     return list(listed(splits["train"])) if listed else found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from edgetune import progress
@@ -153,9 +153,9 @@ def repeats(rows: Rows) -> int:
     return len(rows) - len({key(row) for row in rows})
 
 
-def unseen(splits: Mapping[str, Rows], column: str, scope: str | None) -> list[Bad]:
-    """Rows of validation and test with a label, intent or entity type that no row of train has."""
-    known = {name for row in splits["train"] for name in classes.of(row, column)} | {scope}
+def unseen(splits: Mapping[str, Rows], column: str, scope: str | None, learned: Collection[str] = ()) -> list[Bad]:
+    """Rows of validation and test with a label, intent or entity type that no row of train has, and that was not `learned` before."""
+    known = {name for row in splits["train"] for name in classes.of(row, column)} | {scope, *learned}
     choices = sorted(name for name in known if name)
     found = [
         (row, name)

@@ -74,12 +74,12 @@ def cut(rows: Rows, every: int, chance: random.Random, *, grouped: bool = False)
     (sets of labels, entities) their rarest one counts as the label, and the last rows of a class stay. So does a group that is too large.
     """
     together = _together(rows, grouped)
-    strata = _strata(rows)
+    own = strata(rows)
     by_stratum: dict[str, list[list[int]]] = defaultdict(list)
     for group in together:
         if grouped and len(group) * every > LARGEST * len(rows) and len({key(rows[i]) for i in group}) > 1:
             continue
-        found = {strata[i] for i in group}
+        found = {own[i] for i in group}
         if len(found) == 1:
             by_stratum[found.pop()].append(group)
         elif grouped and len({key(rows[i]) for i in group}) > 1:  # a group of many texts has many labels
@@ -115,7 +115,7 @@ def _together(rows: Rows, grouped: bool) -> list[list[int]]:
     return list(groups.values())
 
 
-def _strata(rows: Rows) -> list[str]:
+def strata(rows: Rows) -> list[str]:
     """What each row counts as: its label or intent; the rarest of its labels or entity types; else ""."""
     found = [
         [row["label"]] if "label" in row else [row["intent"]] if "intent" in row else [n for _, n in classes.every(row)] for row in rows

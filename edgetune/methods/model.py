@@ -32,9 +32,14 @@ class Merge:
     others: Mapping[str, Callable[[], PreTrainedModel]] = field(default_factory=dict)
 
 
+def start(recipe: Recipe) -> source.Source:
+    """Where training starts: the recipe's model, or that of the run which is continued."""
+    return source.resolve(str(Path(recipe.continual.run, "merged")) if recipe.continual.run else recipe.model, recipe.trust_remote_code)
+
+
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     """The base model's tokenizer, with the task's markers; it must be a fast one, since that is what runs in an app. Raises ModelError."""
-    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    where = start(recipe)
     tokenizer = tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
     if markers := tasks.get(recipe.task).markers:
         tokenizer.add_tokens([AddedToken(marker, normalized=False, special=True) for marker in markers], special_tokens=True)
@@ -54,7 +59,7 @@ def tokenizer_in(folder: Path, gguf: str | None = None, trust_remote_code: bool 
 def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False, architecture: str = "") -> PreTrainedModel:
     """The base model in float32 with the task's head; `quantized`: its linear layers in 4 bits (bitsandbytes NF4); `architecture`: one of
     `tasks.OWN` in the place of the task's."""
-    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    where = start(recipe)
     torch.manual_seed(recipe.seed)  # a new head starts from the recipe's seed
     model = _load(where, recipe, labels, architecture)
     if quantized:
@@ -86,7 +91,7 @@ def auto_class(task: str, architectures: Sequence[str] | None = None) -> Any:
 
 def base_config(recipe: Recipe) -> PretrainedConfig:
     """The base model's configuration, without its weights."""
-    where = source.resolve(recipe.model, recipe.trust_remote_code)
+    where = start(recipe)
     return AutoConfig.from_pretrained(where.folder, gguf_file=where.gguf, trust_remote_code=recipe.trust_remote_code)
 
 
@@ -111,6 +116,10 @@ def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
 
 
 def _load(where: source.Source, recipe: Recipe, labels: Sequence[str], architecture: str = "") -> PreTrainedModel:
+    if recipe.continual.run:
+        from edgetune.methods import continual
+
+        return continual.grown(from_folder(recipe, where.folder), labels)
     options: dict[str, Any] = {"gguf_file": where.gguf, "trust_remote_code": recipe.trust_remote_code}
     config = AutoConfig.from_pretrained(where.folder, **options)
     task = tasks.get(recipe.task)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from transformers import PreTrainedModel
 
 from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Dataset
+from edgetune.data.earlier import MARK, replayed
 from edgetune.errors import DataError, GateError
-from edgetune.methods import baselines, loop, memory, search
+from edgetune.methods import baselines, continual, ewc, loop, memory, search
 from edgetune.methods.device import Device, choose
-from edgetune.methods.model import base_config, forward, load_tokenizer, max_length
+from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
 from edgetune.recipe import Recipe
+from edgetune.runtime.quality import difference
 from edgetune.tasks import Arrays, Encoded, Scores, Task, balance, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
 
@@ -69,6 +71,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(learns.score(forward(model, device), splits["validation"], pad_id), labels)
 
+    held = _needed(recipe, task, tokenizer, longest, device) if recipe.continual.ewc else None
     sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
         learns,
@@ -80,7 +83,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     )
 
     def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
-        state = loop.train(model, problem, resolve(recipe, len(examples)), device, scratch, stop)
+        asked = replace(problem, task=ewc.Elastic(learns, model, *held, recipe.continual.ewc)) if held else problem
+        state = loop.train(model, asked, resolve(recipe, len(examples)), device, scratch, stop)
         if hasattr(learns, "finish"):
             learns.finish(model)
         model.eval()
@@ -104,6 +108,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         state = learn(model, recipe, out.parent)
     scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
     facts = _facts(recipe, task, scored, labels, rows["test"]) | searched
+    if recipe.continual.run:
+        facts["continual"] = _forgetting(recipe, task, dataset, scored["test"], splits["test"], tokenizer, longest, labels)
     probe = splits["validation"][: 2 * settings.batch_size]
     reported = task.module.score(forward(model), probe, pad_id)
     module.save(model, out)
@@ -217,6 +223,49 @@ def _facts(
     return facts
 
 
+def _needed(recipe: Recipe, task: Task, tokenizer: Any, longest: int, device: Device) -> tuple[ewc.Tensors, ewc.Tensors]:
+    """The weights of the run that is continued, by name, and how much its rows need each; see `edgetune.methods.ewc`."""
+    run = continual.learned(recipe)
+    model: Any = load_merged(run.merged.path, recipe.task)
+    model.to(device.torch)
+    rows = replayed(data.rows(run.dataset.path, "train"), ewc.ROWS, recipe.seed)
+    examples = _encode(task, rows, tokenizer, longest, run.merged.facts["labels"], "old train")
+    needs = ewc.fisher(model, task.module, examples, tokenizer.pad_token_id, device)
+    return {name: weight.detach() for name, weight in model.named_parameters()}, needs
+
+
+def _forgetting(
+    recipe: Recipe,
+    task: Task,
+    dataset: Dataset,
+    scores: Scores,
+    examples: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    longest: int,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Test metrics on the rows of the run that is continued, before and after with their difference, and on the new rows alone."""
+    run = continual.learned(recipe)
+    old = run.merged.facts["labels"]
+    asked = _encode(task, [row for row in data.rows(dataset.path, "test") if MARK in row], tokenizer, longest, old, "old test")
+    before = _score(task, load_merged(run.merged.path, recipe.task), asked, tokenizer.pad_token_id, "old test, before")
+    after, new = scores.take(np.arange(len(asked))), scores.take(np.arange(len(asked), len(examples)))
+    found = {
+        "run": recipe.continual.run,
+        "new_labels": list(labels[len(old) :]),
+        "rows": {"old": len(asked), "new": len(examples) - len(asked)},
+        "before": task.module.metrics(before, old),
+        "after": task.module.metrics(after, labels),
+        "new": task.module.metrics(new, labels),
+        "difference": difference(after, before, task),
+    }
+    metric, changed = task.metric, found["difference"]
+    said = f"{changed['value']:+.4f}, 95 % interval {changed['ci95'][0]:+.4f} .. {changed['ci95'][1]:+.4f}" if changed else "not comparable"
+    progress.note(f"old test rows: {metric} {found['before'][metric]:.4f} before, {found['after'][metric]:.4f} after ({said})")
+    progress.note(f"new test rows: {metric} {found['new'][metric]:.4f}; all together {task.module.metrics(scores, labels)[metric]:.4f}")
+    return found
+
+
 def _described(task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
     """The names of the labels as texts."""
     described = baselines.descriptions(labels)
@@ -243,8 +292,9 @@ def _baselines(
     if kept.exists():
         return json.loads(kept.read_text("utf-8"))
     model.eval()
-    untrained = learns.score(forward(model, device), splits["test"], pad_id)
-    found = {"untrained": task.module.metrics(untrained, labels)}
+    found = {}
+    if not recipe.continual.run:  # its model before is another baseline: see `_forgetting`
+        found["untrained"] = task.module.metrics(learns.score(forward(model, device), splits["test"], pad_id), labels)
     if simple := baselines.BASELINES.get(task.name):
         scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
         name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"

@@ -8,7 +8,9 @@ from typing import Any
 
 from edgetune import data, methods
 from edgetune.data.columns import key
+from edgetune.data.earlier import MARK
 from edgetune.errors import DataError, GateError
+from edgetune.methods import continual
 from edgetune.recipe import Recipe
 
 
@@ -18,7 +20,7 @@ def prepare(recipe: Recipe, out: Path) -> dict[str, Any]:
     Raises DataError for data that cannot be used, or not by the method, and GateError when a row would be lost or a cut split would share a text
     with another: that is checked on what was written.
     """
-    loaded = data.load(recipe)
+    loaded = data.load(recipe, continual.rows(recipe))
     _enough(recipe, loaded.facts)
     for split, rows in loaded.splits.items():
         with (out / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
@@ -42,15 +44,16 @@ def _enough(recipe: Recipe, facts: dict[str, Any]) -> None:
 
 def _prove(facts: dict[str, Any], folder: Path) -> None:
     written = {split: data.rows(folder, split) for split in data.SPLITS}
-    used = sum(map(len, written.values()))
+    used = sum(map(len, written.values())) - sum(facts["earlier"]["rows"].values() if "earlier" in facts else ())
     reported = len(facts["dropped"]) + facts["not_drawn"]
     if used + reported != facts["read"]:
         raise GateError(f"{facts['read']:,} rows were read, but {used:,} are used and {reported:,} reported")
     texts = {split: {key(row) for row in rows} for split, rows in written.items()}
-    groups = {split: {row["group"] for row in rows if "group" in row} for split, rows in written.items()}
+    own = {split: [row for row in rows if MARK not in row] for split, rows in written.items()}  # an earlier run's were proved by it
+    groups = {split: {row["group"] for row in rows if "group" in row} for split, rows in own.items()}
     for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
         supplied = (first, second) == ("validation", "test") and not facts["cut"]
-        shared = len(texts[first] & texts[second])
+        shared = len(({key(row) for row in own[first]} & texts[second]) | (texts[first] & {key(row) for row in own[second]}))
         if shared and not supplied:
             raise GateError(f"{first} and {second} share {shared:,} texts")
         if second in facts["cut"] and first in ("train", *facts["cut"]) and (shared := len(groups[first] & groups[second])):

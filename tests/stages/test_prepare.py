@@ -51,6 +51,6 @@ def test_a_broken_promise_is_refused(
 ) -> None:
     loaded = data.load(recipe)
     damage(loaded.splits)
-    monkeypatch.setattr(data, "load", lambda recipe: loaded)
+    monkeypatch.setattr(data, "load", lambda *_: loaded)
     with pytest.raises(GateError, match=said):
         prepare(recipe, tmp_path)

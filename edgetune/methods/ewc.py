@@ -1,0 +1,55 @@
+"""Elastic weight consolidation (Kirkpatrick et al., arXiv:1612.00796): weights that the old task needs are held near where they were.
+
+To the loss comes strength / 2 * sum F_i (w_i - w*_i)^2, where w* are the weights before, and F is the diagonal of the Fisher information on
+rows of the old task: the mean square of the gradient of a row's loss (its own answer, so the empirical Fisher), scaled so that its
+largest entry is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from edgetune import progress
+from edgetune.methods.device import Device
+from edgetune.tasks import inputs
+
+ROWS = 256  # of the old task, that the Fisher information is estimated on
+
+Tensors = dict[str, torch.Tensor]
+
+
+def fisher(model: torch.nn.Module, task: Any, examples: Sequence[Mapping[str, Any]], pad_id: int, device: Device) -> Tensors:
+    """Weight by name -> its Fisher information, float32 in the weight's shape, the largest 1; from one row at a time."""
+    found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    with progress.bar("elastic weights", len(examples)) as bar:
+        for example in examples:
+            batch = {name: torch.from_numpy(array).to(device.torch) for name, array in task.collate([example], pad_id).items()}
+            task.loss(model(**inputs(batch)), batch).backward()
+            for name, weight in model.named_parameters():
+                if weight.grad is not None:
+                    found[name] += weight.grad.square()
+                    weight.grad = None
+            bar.advance(1)
+    largest = max(float(values.max()) for values in found.values())
+    return {name: values / largest for name, values in found.items()} if largest else found
+
+
+class Elastic:
+    """What `learns`, while the trained weights of `model` are held near those `before`, each as strongly as its `needs` say."""
+
+    def __init__(self, learns: Any, model: torch.nn.Module, before: Tensors, needs: Tensors, strength: float) -> None:
+        self.collate, self._learns, self._strength = learns.collate, learns, strength
+        trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad and name in before}
+        self._held = [(weight, before[name], needs[name]) for name, weight in trained.items()]
+
+    def loss(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
+        loss: torch.Tensor = self._learns.loss(outputs, batch, smoothing)
+        return loss + self._strength / 2 * self.distance()
+
+    def distance(self) -> torch.Tensor:
+        """How far the weights went, as far as the old task needs them; lines of new labels are free."""
+        parts = [(need * (weight[: len(old)] - old).square()).sum() for weight, old, need in self._held]
+        return torch.stack(parts).sum()
