@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from edgetune import progress, tasks
+from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
 from edgetune.methods.model import auto_class, base_config
 from edgetune.recipe import Recipe
@@ -64,7 +65,8 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     if recipe.method == "qlora":
         weights = 4 * (every - in_linear) + round(0.53 * in_linear)  # 4 bits and doubly quantised scales
     if recipe.method == "head":
-        trained = every - in_linear
+        found = parts(name for name, _ in meta.named_parameters())
+        trained = sum(weight.numel() for name, weight in meta.named_parameters() if found.intersection(name.split(".")))
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
     task = tasks.get(recipe.task)

@@ -82,9 +82,12 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         (task.metric, tie),
     )
 
-    def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
+    def train(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
         asked = replace(problem, task=ewc.Elastic(learns, model, *held, recipe.continual.ewc)) if held else problem
-        state = loop.train(model, asked, resolve(recipe, len(examples)), device, scratch, stop)
+        return loop.train(model, asked, resolve(recipe, len(examples)), device, scratch, stop)
+
+    def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path) -> loop.State:
+        state = train(model, recipe, scratch)
         if hasattr(learns, "finish"):
             learns.finish(model)
         model.eval()
@@ -93,9 +96,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     searched = {}
     if recipe.search.trials:
         del model
-        found = search.search(
-            recipe, asdict(settings), lambda tried, scratch, stop: learn(attach(tried), tried, scratch, stop), out.parent / "trials"
-        )
+        tried = out.parent / "trials"
+        found = search.search(recipe, asdict(settings), lambda trial, scratch, stop: train(attach(trial), trial, scratch, stop), tried)
         settings, model, searched = resolve(found.recipe, len(examples)), attach(found.recipe), {"search": found.facts}
         with progress.silent():  # it is trained already
             state = learn(model, found.recipe, found.scratch)

@@ -100,6 +100,29 @@ def test_killed_while_a_smaller_model_is_made_and_measured(folder: Path) -> None
     assert not list((run / ".work").glob("*-*")), "scratch of a finished stage is left"
 
 
+def test_killed_while_it_searches(folder: Path) -> None:
+    """Within trials: the same are tried, with the same outcome, and the same weights stay."""
+    keys = {"adapt__checkpoint_every": 7, "adapt__epochs": 2, "adapt__learning_rate": 0, "search__trials": 4}
+    log, draw = folder / "search.txt", random.Random(0)
+
+    def found(name: str) -> tuple[Any, bytes]:
+        recipe = tiny.recipe(folder, output=str(folder / name), **keys)
+        victim.finish(victim.start(victim.run, recipe, False, "adapt", log=log), log)
+        trials = json.loads((folder / name / "report.json").read_text("utf-8"))["adapt"]["search"]["trials"]
+        weights = (folder / name / "checkpoint" / "model.safetensors").read_bytes()
+        return [{key: value for key, value in trial.items() if key != "seconds"} for trial in trials], weights
+
+    expected, recipe = found("searched"), tiny.recipe(folder, output=str(folder / "search"), **keys)
+    for done in (1, 2, 3):
+
+        def begun(run: Path, done: int = done) -> bool:
+            return any(len(json.loads(path.read_text("utf-8"))) >= done for path in run.glob(".work/adapt-*/trials/trials.json"))
+
+        assert kill(recipe, log, begun, draw.uniform(0, 0.05), until="adapt"), f"all was over before trial {done + 1} could be killed"
+    assert found("search") == expected
+    assert not list((folder / "search" / ".work").glob("*-*")), "scratch of a finished stage is left"
+
+
 def test_a_lock_dies_with_its_process(folder: Path) -> None:
     from edgetune.workspace import opened
 

@@ -47,6 +47,13 @@ def test_an_adapter_by_hand(meta: torch.nn.Module) -> None:
     assert estimate(meta, "lora", rank=16).adapter == 2 * found.adapter
 
 
+def test_a_head_by_hand(meta: torch.nn.Module) -> None:
+    """Pooler and classifier, of two labels; the embeddings stay as they are."""
+    found = estimate(meta, "head")
+    assert found.optimizer == 12 * (32 * 32 + 32 + 2 * 32 + 2)
+    assert found.weights == estimate(meta, "full").weights
+
+
 def test_methods_are_in_their_order(meta: torch.nn.Module) -> None:
     full, head, lora, qlora = (estimate(meta, method, rank=2).total for method in ("full", "head", "lora", "qlora"))
     assert qlora < lora < full
