@@ -170,7 +170,7 @@ def _labels(
         classes.say_unbalanced(counts, column, scope)
         classes.say_missing([name for name in counts if name != scope], splits, column)
     if earlier:
-        return earlier.extended(found)
+        return earlier.extended(found, several=not {"labels", "tags"}.isdisjoint(classed))
     listed = getattr(task.module, "classes", None) if classed else None
     return list(listed(splits["train"])) if listed else found
 

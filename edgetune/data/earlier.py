@@ -17,20 +17,20 @@ from edgetune.errors import DataError
 Rows = list[dict[str, Any]]
 LEAST = 10  # rows of each class that are replayed, where it has them
 MARK = "earlier"  # of a row of the run that is continued
+ABOUT = {"row", "file", "group", "overlap", MARK}  # what a row has beside the columns of its task
 
 
 @dataclass(frozen=True)
 class Earlier:
     """What `run` learned: its rows by split, as its prepare stage wrote them, with its `labels` in their order.
 
-    `columns` are those of its rows. `replay`: rows of its train that are learned again, for each new one.
+    `replay`: rows of its train that are learned again, for each new one.
     """
 
     run: str
     splits: Mapping[str, Rows]
     labels: Sequence[str]
     out_of_scope: str | None
-    columns: frozenset[str]
     replay: float
 
     def scope(self, named: str) -> str:
@@ -48,20 +48,22 @@ class Earlier:
         """The classes of a column that the run knows."""
         return {label[2:] for label in self.labels if label != "O"} if column == "tags" else set(self.labels)
 
-    def extended(self, found: Sequence[str]) -> list[str]:
-        """The run's labels at their places, then those that are new."""
-        return [*self.labels, *(label for label in found if label not in set(self.labels))]
+    def extended(self, found: Sequence[str], several: bool) -> list[str]:
+        """The run's labels at their places, then those that are new. `several`: a row can have more than one."""
+        new = [label for label in found if label not in set(self.labels)]
+        if new and several:
+            progress.warn(f"rows of {self.run} are taken to be without the new labels, which nobody looked for in them")
+        return [*self.labels, *new]
 
     def separate(self, splits: dict[str, Rows]) -> list[Bad]:
         """Take new rows out of `splits` whose text the run chose or tested with, and mark those of test that it learned from.
 
         Returns the rows that left. Raises DataError when rows have other columns, or none is left in a split.
         """
-        own = set(splits["train"][0]) - {"row", "file", "group"}
-        if own != self.columns:
-            raise DataError(
-                f"the new rows have {_listed(own)}, those of {self.run} {_listed(self.columns)}", mend="give rows with the same columns"
-            )
+        new, known = (sorted(splits["train"][0].keys() - ABOUT) for splits in (splits, self.splits))
+        if new != known:
+            what = f"the new rows have {' and '.join(new)}, those of {self.run} {' and '.join(known)}"
+            raise DataError(what, mend="give rows with the same columns")
         held = {key(row): split for split in ("test", "validation") for row in self.splits[split]}
         learned = {key(row) for row in self.splits["train"]}
         left: list[Bad] = []
@@ -116,7 +118,3 @@ def replayed(rows: Rows, count: float, seed: int) -> Rows:
     rest = sorted((share, i) for rank, share, i in drawn if rank >= LEAST)
     kept |= {i for _, i in rest[: max(0, round(count) - len(kept))]}
     return [row for i, row in enumerate(rows) if i in kept]
-
-
-def _listed(columns: set[str] | frozenset[str]) -> str:
-    return " and ".join(sorted(columns))

@@ -103,10 +103,8 @@ def rows(recipe: Recipe) -> Earlier | None:
         return None
     before = learned(recipe)
     splits = {split: data.rows(before.dataset.path, split) for split in data.SPLITS}
-    columns = frozenset(before.dataset.facts["columns"]) - {"group"}
-    return Earlier(
-        recipe.continual.run, splits, before.merged.facts["labels"], before.dataset.facts["out_of_scope"], columns, recipe.continual.replay
-    )
+    facts = before.dataset.facts
+    return Earlier(recipe.continual.run, splits, before.merged.facts["labels"], facts["out_of_scope"], recipe.continual.replay)
 
 
 def grown(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:

@@ -266,3 +266,24 @@ def test_notes_of_a_stage_are_shown_and_kept_out_of_json(edgetune, monkeypatch: 
     answer = edgetune("merge", run_folder, "--json")
     assert answer.json["run"] == str(run_folder)
     assert answer.err.splitlines()[:2] == ["a fact", "warning: a danger"]
+
+
+def test_what_became_of_a_run_that_was_continued(edgetune, pipeline, run_folder: Path) -> None:
+    kept = {
+        "run": "runs/old",
+        "new_labels": ["c"],
+        "rows": {"old": 1200, "new": 300},
+        "before": {"accuracy": 0.9311, "macro_f1": 0.93},
+        "after": {"accuracy": 0.9277, "macro_f1": 0.92},
+        "new": {"accuracy": 0.8522, "macro_f1": 0.85},
+        "difference": {"value": -0.0034, "ci95": [-0.0101, 0.0032], "flips": {"right_to_wrong": 14, "wrong_to_right": 10}},
+    }
+    found = {"recipe": {"task": "text-classification"}, **REPORT, "adapt": {**REPORT["adapt"], "continual": kept}}
+    (run_folder / "report.json").write_text(json.dumps(found))
+    answer = edgetune("adapt", "--continue", "runs/old", "--data", "new.csv", "--replay", "0.5")
+    assert pipeline["first"].continual.model_dump() == {"run": "runs/old", "replay": 0.5, "ewc": 0.0}
+    for text in ("continued from runs/old", "0.9311", "0.9277", "0.8522", "0.9213", "1,200 old test rows, 300 new"):
+        assert text in answer.out
+    said = " ".join(answer.out.split())
+    assert "accuracy of the old ones -0.0034 (95 % -0.0101 .. +0.0032), 14 right answers lost, 10 gained" in said
+    assert edgetune("adapt", "--json").json["continual"] == kept

@@ -243,3 +243,47 @@ def test_nothing_new(folder: Path, tmp_path: Path) -> None:
     tiny.table(tmp_path / "same.csv", [(row["text"], row["label"]) for row in data.rows(folder / "old" / "data", "test")])
     with pytest.raises(DataError, match="no new row is left in train"):
         pipeline.run(more(folder, tmp_path / "run", data__path=str(tmp_path / "same.csv")), "adapt")
+
+
+def words(row: tuple[str, str], of: tuple[str, ...]) -> list[str]:
+    """A tag a word: the words that tell the label, where it is one of these."""
+    return [f"B-{row[1]}" if row[1] in of and word in tiny.WORDS[row[1]] else "O" for word in row[0].split()]
+
+
+KINDS: dict[str, Callable[[tuple[str, str]], dict[str, Any]]] = {  # task -> a row of it
+    "multi-label-classification": lambda row: {"text": row[0], "labels": [row[1], *(["polite"] if "please" in row[0] else [])]},
+    "relation-extraction": lambda row: {"text": f"<e1>{row[0].split()[0]}</e1> {row[0]} <e2>it</e2>", "label": f"{row[1]}(e1,e2)"},
+    "token-classification": lambda row: {"tokens": row[0].split(), "tags": words(row, tiny.LABELS)},
+}
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_other_tasks(task: str, tmp_path: Path) -> None:
+    tiny.bert(tmp_path / "model")
+    for name, labels, seed in (("old", OLD, 0), ("new", (NEW,), 7)):
+        made = [KINDS[task](row) for row in rows(labels, 400, seed)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    pipeline.run(tiny.recipe(tmp_path, task=task, data__path=str(tmp_path / "old.jsonl"), output=str(tmp_path / "old")), "merge")
+    old = report(tmp_path / "old")
+    run = pipeline.run(more(tmp_path, tmp_path / "run", data__path=str(tmp_path / "new.jsonl"), adapt__epochs=3), "merge")
+    found, metric = report(run), next(iter(old["adapt"]["test"]))
+    kept = found["adapt"]["continual"]
+    assert found["prepare"]["labels"][: len(old["prepare"]["labels"])] == old["prepare"]["labels"]
+    assert all(NEW in label for label in kept["new_labels"]) and kept["new_labels"]
+    assert kept["before"] == pytest.approx(old["adapt"]["test"])
+    assert kept["new"][metric] > 0.7
+    assert kept["after"][metric] > kept["before"][metric] - 0.1
+    assert (
+        "accuracy" not in kept["difference"]
+        and kept["difference"]["ci95"][0] <= kept["difference"]["value"] <= kept["difference"]["ci95"][1]
+    )
+
+
+def test_a_task_without_labels(tmp_path: Path) -> None:
+    tiny.bert(tmp_path / "model")
+    made = [{"text": text, "score": tiny.LABELS.index(label)} for text, label in tiny.sentences(80)]
+    (tmp_path / "old.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    keys = {"task": "text-regression", "data__path": str(tmp_path / "old.jsonl"), "output": str(tmp_path / "old"), "adapt__max_steps": 1}
+    pipeline.run(tiny.recipe(tmp_path, **keys), "merge")
+    with pytest.raises(RecipeError, match="a run of text-regression cannot be continued"):
+        pipeline.run(more(tmp_path, tmp_path / "run", data__path=str(tmp_path / "old.jsonl")), "adapt")

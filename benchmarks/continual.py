@@ -1,0 +1,156 @@
+"""Forgetting in numbers: banking77's first labels, then the others with `adapt --continue`, by replay, elastic weights, or neither.
+
+    python benchmarks/continual.py DATA [--work DIR] [--first 60] [--seeds 0,1,2] [--labels 77] [--rows 0] [--set KEY=VALUE]... [--dry]
+
+DATA is the folder with banking77's train.csv and test.csv. The labels are taken in alphabetical order, `--first` of `--labels` of them first
+(`--rows`: at most so many rows of a label to learn from, for a quick look). Each command is the command line that a user types, as a process of
+its own. "all at once" learns every label in one run: what is lost for coming later. Writes results/continual.json and .md; with --dry
+nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+WAYS: dict[str, tuple[str, ...]] = {  # how the second step is made: its flags
+    "nothing": ("--replay", "0"),
+    "elastic weights, 1e4": ("--replay", "0", "--ewc", "1e4"),
+    "elastic weights, 1e6": ("--replay", "0", "--ewc", "1e6"),
+    "replay 0.3": ("--replay", "0.3"),
+    "replay 1 (default)": (),
+    "replay 1, elastic weights, 1e4": ("--ewc", "1e4"),
+}
+ASKED = "an old-task drop of at most 2 points with replay"
+
+
+def write(data: Path, out: Path, labels: Sequence[str], rows: int) -> None:
+    """The rows of `labels` as out/train.csv and out/test.csv."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for split, most in (("train", rows), ("test", 0)):
+        taken = dict.fromkeys(labels, 0)
+        with (out / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            written = csv.writer(file)
+            written.writerow(("text", "label"))
+            for text, label in _rows(data / f"{split}.csv"):
+                if label in taken and (not most or taken[label] < most):
+                    taken[label] += 1
+                    written.writerow((text, label))
+
+
+def _rows(path: Path) -> Iterable[tuple[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
+
+
+def edgetune(*arguments: str) -> float:
+    """Run the command line; its wall time in seconds."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
+    return round(time.monotonic() - started, 1)
+
+
+def report(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
+    return found
+
+
+def fresh(data: Path, run: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+    """A run of MiniLM on `data`, merged."""
+    flags = ("--model", MODEL, "--data", str(data), "--task", "text-classification", "--method", "full")
+    seconds = edgetune("adapt", *flags, "--seed", str(seed), "--output", str(run), *settings)
+    edgetune("merge", str(run))
+    return {"seed": seed, "seconds": seconds, "test": report(run)["adapt"]["test"]}
+
+
+def continued(data: Path, old: Path, run: Path, seed: int, flags: Sequence[str]) -> dict[str, Any]:
+    seconds = edgetune("adapt", "--continue", str(old), "--data", str(data), "--seed", str(seed), "--output", str(run), *flags)
+    facts = report(run)
+    rows = {"new": facts["prepare"]["rows"]["train"] - facts["prepare"]["earlier"]["rows"]["train"], **facts["prepare"]["earlier"]["rows"]}
+    keep = ("before", "after", "new", "difference", "rows")
+    return {
+        "seed": seed,
+        "seconds": seconds,
+        "train": rows,
+        **{name: facts["adapt"]["continual"][name] for name in keep},
+        "all": facts["adapt"]["test"],
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The result as Markdown: a line a way, means over the seeds."""
+    seeds = [str(one["seed"]) for one in found["first"]]
+    lines = [
+        f"# {found['labels'][0]} labels of banking77, then {found['labels'][1]} more",
+        "",
+        f"all-MiniLM-L6-v2, method full, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}; test accuracy, mean over the seeds. Asked: {ASKED}.",
+        "",
+        "| second step | rows: new + old | old labels before | after | drop, points (95 % interval of each seed) | new labels | all together | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for way, runs in found["ways"].items():
+        mean = {part: statistics.mean(one[part]["accuracy"] for one in runs) for part in ("before", "after", "new", "all")}
+        drops = [-100 * one["difference"]["value"] for one in runs]
+        spans = "; ".join(f"{-100 * one['difference']['ci95'][1]:.1f} .. {-100 * one['difference']['ci95'][0]:.1f}" for one in runs)
+        rows = f"{runs[0]['train']['new']:,} + {runs[0]['train']['train']:,}"
+        seconds = f"{statistics.mean(one['seconds'] for one in runs):.0f}"
+        cells = (way, rows, f"{mean['before']:.4f}", f"{mean['after']:.4f}", f"{statistics.mean(drops):.1f} ({spans})", f"{mean['new']:.4f}", f"{mean['all']:.4f}", seconds)  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    whole = statistics.mean(one["test"]["accuracy"] for one in found["whole"])
+    lines.append(f"| all at once | | | | | | {whole:.4f} | {statistics.mean(one['seconds'] for one in found['whole']):.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-continual"))
+    parser.add_argument("--first", type=int, default=60)
+    parser.add_argument("--labels", type=int, default=0, help="of all (0: every one)")
+    parser.add_argument("--rows", type=int, default=0, help="of a label, to learn from (0: every one)")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    asked = parser.parse_args()
+    labels = sorted({label for _, label in _rows(asked.data / "train.csv")})[: asked.labels or None]
+    parts = {"first": labels[: asked.first], "more": labels[asked.first :], "whole": labels}
+    for name, own in parts.items():
+        write(asked.data, asked.work / name, own, asked.rows)
+    settings = [part for setting in (*asked.settings, "adapt.baselines=false") for part in ("--set", setting)]
+    seeds = [int(seed) for seed in asked.seeds.split(",")]
+    found: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "labels": [len(parts["first"]), len(parts["more"])],
+        "settings": asked.settings,
+    }
+    for name in ("first", "whole"):
+        found[name] = [fresh(asked.work / name, asked.work / f"{name}-{seed}", seed, settings) for seed in seeds]
+    found["ways"] = {
+        way: [
+            continued(asked.work / "more", asked.work / f"first-{seed}", asked.work / f"way{number}-{seed}", seed, [*flags, *settings])
+            for seed in seeds
+        ]
+        for number, (way, flags) in enumerate(WAYS.items())
+    }
+    text = table(found)
+    print(text)
+    if not asked.dry:
+        place = HERE / "results" / "continual"
+        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        place.with_suffix(".md").write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
