@@ -117,6 +117,19 @@ def test_another_rank_than_the_recipes_is_merged(folder: Path, tmp_path: Path, m
     assert report(run)["merge"]["max_logit_difference"] <= 1e-3
 
 
+def test_less_is_better_of_perplexity(folder: Path, tmp_path: Path) -> None:
+    run = pipeline.run(asked(folder, tmp_path / "run", task="fill-mask", search__trials=5, adapt__epochs=1), "adapt")
+    facts = report(run)["adapt"]
+    values = [one["value"] for one in facts["search"]["trials"] if one["state"] == search.DONE]
+    assert facts["search"]["metric"] == "perplexity"
+    assert len(set(values)) == len(values) == 5, "a single epoch is never given up"
+    assert (
+        facts["search"]["trials"][facts["search"]["kept"]]["value"]
+        == min(values)
+        == pytest.approx(facts["validation"]["perplexity"], rel=1e-4)
+    )
+
+
 def test_few_shot_is_searched_with_its_head(folder: Path, tmp_path: Path) -> None:
     keys = {"method": "few-shot", "data__shots": 6, "search__trials": 3, "adapt__epochs": 1, "adapt__learning_rate": 0}
     run = pipeline.run(asked(folder, tmp_path / "run", **keys), "merge")
