@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgetune.methods import checkpoint
 from edgetune.methods.device import Device
 from edgetune.tasks import inputs
 
+COUNTED = 256  # rows at a time, when labels are counted
 MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
 
 
@@ -67,6 +69,14 @@ class Problem:
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
     better: Callable[[Mapping[str, float]], tuple[float, float]]  # the metric, then what decides between equals; higher is better
     shown: Sequence[str]  # the metrics that each epoch's line names
+
+    @cached_property
+    def labels_per_row(self) -> float:
+        """How many labels a row is learned from, on average: 1 where it has one."""
+        parts = [self.examples[at : at + COUNTED] for at in range(0, len(self.examples), COUNTED)]
+        with torch.random.fork_rng(devices=[]):  # collate may draw
+            learned = sum(int((self.task.collate(part, self.pad_id)["labels"] != -100).sum()) for part in parts)
+        return learned / len(self.examples)
 
 
 Stop = Callable[[State], bool]
@@ -201,7 +211,11 @@ def _step(
 def _gradients(
     model: PreTrainedModel, rows: Sequence[Mapping[str, Any]], problem: Problem, device: Device, settings: Settings, parts: int
 ) -> float:
-    """Add the gradient of the mean loss over `rows`, computed in `parts` parts, each weighted by what it learns from."""
+    """Add the gradient of the loss over `rows`, computed in `parts` parts.
+
+    Every label counts the same, whatever batch it is in: the rows of a batch are of like length, so that a mean over each batch would make
+    the labels of short rows count more than those of long ones.
+    """
     size = math.ceil(len(rows) / parts)
     batches = [problem.task.collate(rows[at : at + size], problem.pad_id) for at in range(0, len(rows), size)]
     learned = [int((batch["labels"] != -100).sum()) for batch in batches]
@@ -210,7 +224,7 @@ def _gradients(
         batch = {name: torch.from_numpy(array).to(device.torch) for name, array in arrays.items()}
         with device.autocast():
             outputs = model(**inputs(batch))
-        loss = problem.task.loss(outputs, batch, settings.label_smoothing) * (count / sum(learned))
+        loss = problem.task.loss(outputs, batch, settings.label_smoothing) * (count / (problem.labels_per_row * len(rows)))
         loss.backward()
         total += loss.item()
     return total

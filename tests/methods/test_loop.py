@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from edgetune import progress
 from edgetune.errors import StageError
 from edgetune.methods import checkpoint, loop
+from edgetune.methods.device import Device
 from edgetune.tasks import text_classification as task
 
 Same = Callable[[torch.nn.Module, torch.nn.Module], bool]
@@ -119,6 +121,39 @@ def test_parts_give_the_gradient_of_the_whole_batch(toy: Any, parts: int) -> Non
     assert split == pytest.approx(whole, rel=1e-6)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_each_label_counts_the_same_in_short_rows_and_long_ones() -> None:
+    """The gradients of two batches, one of short rows and one of long ones, add up to that of all their labels."""
+
+    class Sum:
+        def collate(self, examples: Any, pad_id: int) -> dict[str, np.ndarray]:
+            longest = max(len(example["input_ids"]) for example in examples)
+            labels = np.full((len(examples), longest), -100)
+            for line, example in zip(labels, examples, strict=True):
+                line[: len(example["input_ids"])] = example["input_ids"]
+            return {"input_ids": labels, "labels": labels}
+
+        def loss(self, outputs: Any, batch: Any, smoothing: float) -> torch.Tensor:
+            learned: torch.Tensor = outputs["logits"][batch["labels"] != -100]
+            return learned.mean()
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.weight * input_ids.float()}
+
+    examples = [{"input_ids": [1]}, {"input_ids": [2]}, {"input_ids": [3] * 9}, {"input_ids": [4] * 9}]
+    problem = loop.Problem(Sum(), examples, 0, lambda _: {}, lambda _: (0.0, 0.0), ())
+    model: Any = Model()
+    settings = loop.Settings(1, 2, 1, 1e-3, 0.1, 0.0, 1.0, 0.0, 0, 0, 0, 0)
+    losses = [loop._gradients(model, part, problem, Device("cpu", False), settings, 1) for part in (examples[:2], examples[2:])]
+    every = [value for example in examples for value in example["input_ids"]]
+    assert np.mean(losses) == pytest.approx(np.mean(every))
+    assert float(model.weight.grad) / 2 == pytest.approx(np.mean(every))
 
 
 def test_accumulation_trains_the_same_model(toy: Any, tmp_path: Path) -> None:
