@@ -66,11 +66,13 @@ class AdaptKeys(Section):
     warmup: float = Field(0.1, ge=0, le=1, description="share of the steps over which the rate rises")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
     clip_norm: float = Field(1.0, ge=0, description="clip the gradient's norm (0: off)")
-    label_smoothing: float = Field(0.1, ge=0, lt=1, description="share of the target spread over all labels (classification)")
+    label_smoothing: float | None = Field(
+        None, ge=0, lt=1, description="share of the target spread over all labels (none: the task's default)"
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="none | balanced: rows weigh more the rarer their class is (tasks with classes)"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the model while it trains")
+    dropout: float | None = Field(None, ge=0, lt=1, description="dropout inside the model while it trains (none: the task's default)")
     max_length: int = Field(0, ge=0, description="tokens per row (0: what the model takes, at most 512)")
     early_stopping: int = Field(2, ge=0, description="evaluations without gain before stopping (0: off)")
     checkpoint_every: int = Field(0, ge=0, description="steps between checkpoints (0: one an epoch)")

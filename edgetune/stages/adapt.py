@@ -52,7 +52,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
     def attach(recipe: Recipe) -> PreTrainedModel:
         model: PreTrainedModel = module.attach(recipe, labels).to(device.torch)
-        _set_dropout(model, recipe.adapt.dropout)
+        _set_dropout(model, task.dropout if recipe.adapt.dropout is None else recipe.adapt.dropout)
         return model
 
     model = attach(recipe)
@@ -147,7 +147,7 @@ def resolve(recipe: Recipe, rows: int) -> loop.Settings:
         warmup=keys.warmup,
         weight_decay=keys.weight_decay,
         clip_norm=keys.clip_norm,
-        label_smoothing=keys.label_smoothing,
+        label_smoothing=task.smoothing if keys.label_smoothing is None else keys.label_smoothing,
         early_stopping=keys.early_stopping,
         max_steps=keys.max_steps,
         checkpoint_every=keys.checkpoint_every,

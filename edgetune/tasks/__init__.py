@@ -64,6 +64,8 @@ class Task:
     pipeline_tag: str = ""  # what Hugging Face calls it, when that is another name
     markers: tuple[str, ...] = ()  # tokens of its texts that the tokenizer gets as special ones
     config: Mapping[str, Any] = field(default_factory=dict)  # what of the model's configuration it sets
+    smoothing: float = 0.0  # of the labels, while it is learned
+    dropout: float = 0.0  # likewise, inside the model
     imitates: Literal["", "classes", "labels", "numbers"] = ""  # as what a smaller model learns its one output of a row; "": it can't
 
     @property
@@ -162,6 +164,7 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             example='{"text": "turn on the kitchen light", "label": "lights_on"}',
+            smoothing=0.1,
             imitates="classes",
         ),
         Task(
@@ -177,6 +180,7 @@ TASKS: dict[str, Task] = {
             example='{"text": "play some jazz in the kitchen", "labels": ["music", "kitchen"]}',
             pipeline_tag="text-classification",
             config={"problem_type": "multi_label_classification"},
+            smoothing=0.1,
             imitates="labels",
         ),
         Task(
@@ -222,6 +226,7 @@ TASKS: dict[str, Task] = {
             example='{"text": "the <e1>lid</e1> of a <e2>jar</e2>", "label": "Component-Whole(e1,e2)"}',
             pipeline_tag="text-classification",
             markers=("<e1>", "</e1>", "<e2>", "</e2>"),
+            smoothing=0.1,
             imitates="classes",
         ),
         Task(
@@ -233,6 +238,7 @@ TASKS: dict[str, Task] = {
                 "text": ("text", "sentence", "utterance", "query"),
                 "tags": ("tags", "ner_tags", "slots", "slot_tags", "bio", "iob", "labels"),
             },
+            dropout=0.1,
             metric="f1",
             higher_is_better=True,
             example='{"text": "play Moon River", "tokens": ["play", "Moon", "River"], "tags": ["O", "B-track", "I-track"]}',
@@ -277,6 +283,7 @@ TASKS: dict[str, Task] = {
                 "intent": ("intent", "label"),
                 "tags": ("tags", "slots", "slot_tags", "ner_tags", "bio", "iob"),
             },
+            dropout=0.1,
             metric="frame_accuracy",
             higher_is_better=True,
             example='{"tokens": ["play", "Moon", "River"], "tags": ["O", "B-track", "I-track"], "intent": "play", "text": "play Moon River"}',

@@ -58,7 +58,7 @@ def loss(
     of_intents, of_tags = weights or (None, None)
     each = cross_entropy(outputs["logits"].float(), batch["intents"], reduction="none", label_smoothing=smoothing)
     intents = (each if of_intents is None else each * balance.of(of_intents, batch["intents"])).mean()
-    return intents + entities.loss(outputs["slot_logits"], batch, smoothing, of_tags)
+    return intents + entities.loss(outputs["slot_logits"], batch["labels"], smoothing, of_tags)
 
 
 def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:

@@ -20,7 +20,7 @@ def loss(
     outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0, weights: Weights | None = None
 ) -> torch.Tensor:
     """Cross-entropy with label smoothing, the mean over the tokens that are learned. `logits` [b, s, tags]."""
-    return entities.loss(outputs["logits"], batch, smoothing, None if weights is None else weights[0])
+    return entities.loss(outputs["logits"], batch["labels"], smoothing, None if weights is None else weights[0])
 
 
 def weights(examples: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Weights:

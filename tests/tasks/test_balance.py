@@ -33,11 +33,6 @@ def examples_of_tags() -> list[dict[str, Any]]:
     return [{"labels": row, "names": TAGS[2:], "intent": i % 3 // 2} for i, row in enumerate(rows)]
 
 
-def _batch(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    labels = torch.tensor([row["labels"] for row in rows])
-    return {"labels": labels, "parts": (labels >= 0).float()}
-
-
 def single() -> tuple[str, list[dict[str, Any]], list[str], Mapping[str, Any], Mapping[str, Any]]:
     labels = [0, 0, 0, 1, 0, 2]
     return (
@@ -51,7 +46,7 @@ def single() -> tuple[str, list[dict[str, Any]], list[str], Mapping[str, Any], M
 
 def tagged() -> tuple[str, list[dict[str, Any]], list[str], Mapping[str, Any], Mapping[str, Any]]:
     rows = examples_of_tags()
-    return "token-classification", rows, TAGS[2:], {"logits": LOGITS[..., :3]}, _batch(rows)
+    return "token-classification", rows, TAGS[2:], {"logits": LOGITS[..., :3]}, {"labels": torch.tensor([row["labels"] for row in rows])}
 
 
 def expected(logits: torch.Tensor, labels: torch.Tensor, weights: np.ndarray, smoothing: float) -> float:
@@ -84,7 +79,7 @@ def test_both_heads_have_weights_of_their_own() -> None:
     of_intents, of_tags = learner.weights
     assert (len(of_intents), len(of_tags)) == (2, 3)
     outputs = {"logits": LOGITS[:, 0, :2], "slot_logits": LOGITS[..., :3]}
-    batch = {**_batch(rows), "intents": torch.tensor([row["intent"] for row in rows])}
+    batch = {"labels": torch.tensor([row["labels"] for row in rows]), "intents": torch.tensor([row["intent"] for row in rows])}
     parts = (outputs["logits"], batch["intents"], of_intents), (outputs["slot_logits"], batch["labels"], of_tags)
     assert learner.loss(outputs, batch, 0.1).item() == pytest.approx(sum(expected(*part, 0.1) for part in parts), rel=1e-5)
 
