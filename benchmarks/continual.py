@@ -72,7 +72,9 @@ def fresh(data: Path, run: Path, seed: int, settings: Sequence[str]) -> dict[str
     flags = ("--model", MODEL, "--data", str(data), "--task", "text-classification", "--method", "full")
     seconds = edgetune("adapt", *flags, "--seed", str(seed), "--output", str(run), *settings)
     edgetune("merge", str(run))
-    return {"seed": seed, "seconds": seconds, "test": report(run)["adapt"]["test"]}
+    facts = report(run)["adapt"]
+    right = {one["label"]: [round(one["recall"] * one["support"]), one["support"]] for one in facts["per_label"]}
+    return {"seed": seed, "seconds": seconds, "test": facts["test"], "right": right}
 
 
 def continued(data: Path, old: Path, run: Path, seed: int, flags: Sequence[str]) -> dict[str, Any]:
@@ -108,9 +110,19 @@ def table(found: Mapping[str, Any]) -> str:
         seconds = f"{statistics.mean(one['seconds'] for one in runs):.0f}"
         cells = (way, rows, f"{mean['before']:.4f}", f"{mean['after']:.4f}", f"{statistics.mean(drops):.1f} ({spans})", f"{mean['new']:.4f}", f"{mean['all']:.4f}", seconds)  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    whole = statistics.mean(one["test"]["accuracy"] for one in found["whole"])
-    lines.append(f"| all at once | | | | | | {whole:.4f} | {statistics.mean(one['seconds'] for one in found['whole']):.0f} |")
+    old, new, every = (statistics.mean(share(one["right"], found["first"][0]["right"], part) for one in found["whole"]) for part in PARTS)
+    seconds = f"{statistics.mean(one['seconds'] for one in found['whole']):.0f}"
+    lines.append(f"| all at once | | | {old:.4f} | | {new:.4f} | {every:.4f} | {seconds} |")
     return "\n".join([*lines, ""])
+
+
+PARTS = ((True,), (False,), (True, False))  # labels that were first, those that were not, and both
+
+
+def share(right: Mapping[str, Sequence[int]], first: Mapping[str, Any], part: Sequence[bool]) -> float:
+    """Right answers among the test rows of some labels."""
+    rows = [counts for label, counts in right.items() if (label in first) in part]
+    return sum(good for good, _ in rows) / sum(count for _, count in rows)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from edgetune import progress
 from edgetune.methods.device import Device
 from edgetune.tasks import inputs
 
-ROWS = 256  # of the old task, that the Fisher information is estimated on
+ROWS = 128  # of the old task, that the Fisher information is estimated on
 
 Tensors = dict[str, torch.Tensor]
 
@@ -30,7 +30,7 @@ def fisher(model: torch.nn.Module, task: Any, examples: Sequence[Mapping[str, An
             task.loss(model(**inputs(batch)), batch).backward()
             for name, weight in model.named_parameters():
                 if weight.grad is not None:
-                    found[name] += weight.grad.square()
+                    found[name].addcmul_(weight.grad, weight.grad)
                     weight.grad = None
             bar.advance(1)
     largest = max(float(values.max()) for values in found.values())

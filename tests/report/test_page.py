@@ -121,6 +121,30 @@ def test_a_search_and_a_chosen_method_are_told(classification: dict[str, Any]) -
     assert "Nothing beat the defaults, the first trial: they were kept." in Page(html(report)).text
 
 
+def test_what_a_continued_run_kept_is_told(classification: dict[str, Any]) -> None:
+    metrics = classification["adapt"]["test"]
+    report = prefix(classification, "adapt")
+    report["adapt"]["continual"] = {
+        "run": "runs/<old>",
+        "new_labels": ["c"],
+        "rows": {"old": 1203, "new": 307},
+        "before": dict.fromkeys(metrics, 0.9311),
+        "after": dict.fromkeys(metrics, 0.9277),
+        "new": dict.fromkeys(metrics, 0.8522),
+        "difference": {"value": -0.0034, "ci95": [-0.0101, 0.0032], "flips": {"right_to_wrong": 14, "wrong_to_right": 10}},
+    }
+    report["prepare"]["earlier"] = {"run": "runs/<old>", "rows": {"train": 811, "validation": 402, "test": 1203}, "of": 9001, "labels": 2}
+    page = Page(html(report))
+    for text in (
+        "Continued from runs/<old>: its test rows before and after, and the new ones; 1 new label",
+        "changed by -0.0034, 95 % interval -0.0101 to +0.0032",
+        "14 right answers lost, 10 gained",
+        "Of those used 2,416 are rows of runs/<old> (train 811, validation 402, test 1,203); 811 of the 9,001 that it learned from",
+    ):
+        assert text in page.text, text
+    assert {0.9311, 0.9277, 0.8522, 1203, 307} <= shown(page)
+
+
 def test_one_target_of_two_is_a_page(classification: dict[str, Any]) -> None:
     report = prefix(classification, "export")
     del report["export"]["arm64"]
