@@ -12,9 +12,14 @@ from typing import Any
 
 import torch
 
-from edgetune import progress
+from edgetune import data, progress
+from edgetune.data.earlier import replayed
+from edgetune.methods import continual
 from edgetune.methods.device import Device
-from edgetune.tasks import inputs
+from edgetune.methods.examples import encode
+from edgetune.methods.model import load_merged
+from edgetune.recipe import Recipe
+from edgetune.tasks import Task, inputs
 
 ROWS = 128  # of the old task, that the Fisher information is estimated on
 
@@ -35,6 +40,17 @@ def fisher(model: torch.nn.Module, task: Any, examples: Sequence[Mapping[str, An
             bar.advance(1)
     largest = max(float(values.max()) for values in found.values())
     return {name: values / largest for name, values in found.items()} if largest else found
+
+
+def needed(recipe: Recipe, task: Task, tokenizer: Any, longest: int, device: Device) -> tuple[Tensors, Tensors]:
+    """The weights of the run that is continued, by name, and how much its rows need each; see above."""
+    run = continual.learned(recipe)
+    model: Any = load_merged(run.merged.path, recipe.task)
+    model.to(device.torch)
+    rows = replayed(data.rows(run.dataset.path, "train"), ROWS, recipe.seed)
+    examples = encode(task, rows, tokenizer, longest, run.merged.facts["labels"], "old train")
+    needs = fisher(model, task.module, examples, tokenizer.pad_token_id, device)
+    return {name: weight.detach() for name, weight in model.named_parameters()}, needs
 
 
 class Elastic:

@@ -17,14 +17,15 @@ from transformers import PreTrainedModel
 
 from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Dataset
-from edgetune.data.earlier import MARK, replayed
-from edgetune.errors import DataError, GateError
+from edgetune.data.earlier import MARK
+from edgetune.errors import GateError
 from edgetune.methods import baselines, continual, ewc, loop, memory, search
 from edgetune.methods.device import Device, choose
+from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
 from edgetune.recipe import Recipe
 from edgetune.runtime.quality import difference
-from edgetune.tasks import Arrays, Encoded, Scores, Task, balance, said_beside
+from edgetune.tasks import Scores, Task, balance, said_beside
 from edgetune.workspace import peak_rss_bytes, write_json
 
 SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative to the largest
@@ -41,7 +42,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     tokenizer = load_tokenizer(recipe)
     pad_id, longest = tokenizer.pad_token_id, max_length(recipe, base_config(recipe), tokenizer)
     rows = {name: data.rows(dataset.path, name) for name in ("train", "validation", "test")}
-    splits = {name: _encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
+    splits = {name: encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
     taught = None
     if hasattr(module, "training"):
         of = tasks.of(task.name, dataset.facts["columns"])
@@ -71,7 +72,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
         return task.module.metrics(learns.score(forward(model, device), splits["validation"], pad_id), labels)
 
-    held = _needed(recipe, task, tokenizer, longest, device) if recipe.continual.ewc else None
+    held = ewc.needed(recipe, task, tokenizer, longest, device) if recipe.continual.ewc else None
     sign, tie = 1 if task.higher_is_better else -1, task.tie
     problem = loop.Problem(
         learns,
@@ -104,11 +105,11 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
             if found.defaults not in (None, found.scratch):
                 plain = attach(recipe)
                 learn(plain, recipe, found.defaults)
-                found.facts["test_of_defaults"] = task.module.metrics(_score(task, plain, splits["test"], pad_id, "test"), labels)
+                found.facts["test_of_defaults"] = task.module.metrics(score(task, plain, splits["test"], pad_id, "test"), labels)
                 del plain
     else:
         state = learn(model, recipe, out.parent)
-    scored = {name: _score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
+    scored = {name: score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
     facts = _facts(recipe, task, scored, labels, rows["test"]) | searched
     if recipe.continual.run:
         facts["continual"] = _forgetting(recipe, task, dataset, scored["test"], splits["test"], tokenizer, longest, labels)
@@ -172,46 +173,6 @@ def _learner(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]], 
     return balanced
 
 
-def _encode(
-    task: Task, rows: Sequence[Mapping[str, Any]], tokenizer: Any, longest: int, labels: Sequence[str], split: str
-) -> list[dict[str, Any]]:
-    """Token ids of one split; what was cut or left out is said. Raises DataError when nothing is left."""
-    encoded: Encoded = task.module.encode(rows, tokenizer, max_length=longest, labels=labels)
-    if encoded.cut:
-        progress.warn(f"{split}: {encoded.cut} of {len(rows)} texts are longer than {longest} tokens and were cut (adapt.max_length)")
-    if encoded.lost:
-        progress.warn(
-            f"{split}: {encoded.lost} words with a tag have no token (cut off, or dropped by the tokenizer): they count as outside"
-        )
-    if encoded.left_out:
-        first = ", ".join(f"row {rows[i]['row']}: {reason}" for i, reason in encoded.left_out[:3])
-        progress.warn(
-            f"{split}: {len(encoded.left_out)} of {len(rows)} rows left out ({first}{', ...' if len(encoded.left_out) > 3 else ''})"
-        )
-    if not encoded.examples:
-        raise DataError(f"no row of {split} can be used", mend="raise adapt.max_length, or check the data: edgetune data check")
-    if any(not example["input_ids"] or not _learns(example) for example in encoded.examples):
-        raise GateError(f"{split}: a row has no token to learn from")
-    return encoded.examples
-
-
-def _learns(example: Mapping[str, Any]) -> bool:
-    labels = example.get("labels")
-    return labels is None or any(label != -100 for label in labels)
-
-
-def _score(task: Task, model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], pad_id: int, split: str) -> Scores:
-    run = forward(model)
-    with progress.bar(f"scoring {split}", len(examples)) as bar:
-
-        def counted(given: Arrays) -> Arrays:
-            bar.advance(len(given["input_ids"]))
-            return run(given)
-
-        scores: Scores = task.module.score(counted, examples, pad_id)
-    return scores
-
-
 def _facts(
     recipe: Recipe, task: Task, scored: Mapping[str, Scores], labels: Sequence[str], test_rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -223,17 +184,6 @@ def _facts(
     if task.family == "encoder" and len(keep) < len(test_rows) == len(scored["test"].value):
         facts["test_without_overlap"] = task.module.metrics(scored["test"].take(keep), labels)
     return facts
-
-
-def _needed(recipe: Recipe, task: Task, tokenizer: Any, longest: int, device: Device) -> tuple[ewc.Tensors, ewc.Tensors]:
-    """The weights of the run that is continued, by name, and how much its rows need each; see `edgetune.methods.ewc`."""
-    run = continual.learned(recipe)
-    model: Any = load_merged(run.merged.path, recipe.task)
-    model.to(device.torch)
-    rows = replayed(data.rows(run.dataset.path, "train"), ewc.ROWS, recipe.seed)
-    examples = _encode(task, rows, tokenizer, longest, run.merged.facts["labels"], "old train")
-    needs = ewc.fisher(model, task.module, examples, tokenizer.pad_token_id, device)
-    return {name: weight.detach() for name, weight in model.named_parameters()}, needs
 
 
 def _forgetting(
@@ -249,8 +199,8 @@ def _forgetting(
     """Test metrics on the rows of the run that is continued, before and after with their difference, and on the new rows alone."""
     run = continual.learned(recipe)
     old = run.merged.facts["labels"]
-    asked = _encode(task, [row for row in data.rows(dataset.path, "test") if MARK in row], tokenizer, longest, old, "old test")
-    before = _score(task, load_merged(run.merged.path, recipe.task), asked, tokenizer.pad_token_id, "old test, before")
+    asked = encode(task, [row for row in data.rows(dataset.path, "test") if MARK in row], tokenizer, longest, old, "old test")
+    before = score(task, load_merged(run.merged.path, recipe.task), asked, tokenizer.pad_token_id, "old test, before")
     after, new = scores.take(np.arange(len(asked))), scores.take(np.arange(len(asked), len(examples)))
     found = {
         "run": recipe.continual.run,

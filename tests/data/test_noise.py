@@ -72,7 +72,9 @@ def test_words_keep_their_tags_and_get_their_new_places(words: list[str], seed: 
     assert len(new["words"]) == len(words) and new["tags"] == row["tags"]
     again = [new["text"][start:end] for start, end in new["words"]]
     assert "  ".join(again) + " " == new["text"]
-    assert sum(distance(a, b) for a, b in zip(words, again, strict=True)) <= 2
+    assert (
+        sum(distance(a, b) for a, b in zip(words, again, strict=True)) <= 3
+    )  # two slips, but a letter between two swapped ones counts three
     assert again != words or new["text"] == text
 
 

@@ -16,6 +16,7 @@ import torch
 from edgetune import data, methods, progress
 from edgetune.errors import DataError, GateError, ModelError, RecipeError
 from edgetune.methods import baselines, full
+from edgetune.methods.examples import encode
 from edgetune.methods.model import load_merged
 from edgetune.recipe import Recipe
 from edgetune.stages import adapt as stage
@@ -183,7 +184,7 @@ def test_a_split_of_which_nothing_can_be_used(toy_run: Callable[[str], Any], mon
 
     monkeypatch.setattr(tasks.Task, "module", Nothing)
     with progress.collecting() as notes, pytest.raises(DataError, match="no row of train can be used"):
-        stage._encode(tasks.get("text-classification"), [{"row": 5}, {"row": 6}], None, 8, (), "train")
+        encode(tasks.get("text-classification"), [{"row": 5}, {"row": 6}], None, 8, (), "train")
     assert notes == ["train: 2 of 2 rows left out (row 5: too long, row 6: too long)"]
 
 
@@ -199,7 +200,7 @@ def test_a_row_without_a_token_to_learn_from(monkeypatch: pytest.MonkeyPatch) ->
 
         monkeypatch.setattr(tasks.Task, "module", One)
         with pytest.raises(GateError, match="a row has no token to learn from"):
-            stage._encode(tasks.get("text-classification"), [{"row": 1}], None, 8, (), "train")
+            encode(tasks.get("text-classification"), [{"row": 1}], None, 8, (), "train")
 
 
 def test_dropout_is_what_the_recipe_says(toy_folder: Path) -> None:
