@@ -225,7 +225,7 @@ def written(found: Mapping[str, Any] | None) -> list[str]:
     """What models wrote, as a table of who wrote by metric; nothing for tasks that write nothing."""
     if not found:
         return []
-    metrics = {name: value for name, value in found.items() if isinstance(value, Mapping) and name != "how"}
+    metrics = {name: value for name, value in found.items() if isinstance(value, Mapping) and name != "tools"}
     names = list(next(iter(metrics.values())))
     lines = ["", f"Answers to {found['rows']} of {found['of']} test rows:", "", "| metric | " + " | ".join(metrics) + " |"]
     lines.append("|---" * (len(metrics) + 1) + "|")
