@@ -18,20 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from command import edgetune, report
+
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def edgetune(*arguments: str) -> float:
-    """Run the command line; its wall time in seconds."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
-    return time.monotonic() - started
-
-
-def report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
-    return found
 
 
 def adapt(data: Path, run: Path, method: str, seed: int) -> dict[str, Any]:

@@ -15,12 +15,12 @@ import csv
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from command import edgetune, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -53,18 +53,6 @@ def write(data: Path, out: Path, labels: Sequence[str], rows: int) -> None:
 def _rows(path: Path) -> Iterable[tuple[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
-
-
-def edgetune(*arguments: str) -> float:
-    """Run the command line; its wall time in seconds."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
-    return round(time.monotonic() - started, 1)
-
-
-def report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
-    return found
 
 
 def fresh(data: Path, run: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:

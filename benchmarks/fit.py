@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from command import edgetune, report
+
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 Rows = Iterable[tuple[str, str]]
@@ -53,10 +55,6 @@ DATA: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
 def write(rows: Rows, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *rows])
-
-
-def edgetune(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
 
 
 def spent(run: Path, target: str) -> dict[str, float]:
@@ -116,11 +114,6 @@ def main() -> None:
     found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
     found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
     place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-
-
-def report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
-    return found
 
 
 def slim(row: dict[str, Any]) -> dict[str, Any]:

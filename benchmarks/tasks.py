@@ -14,13 +14,13 @@ import csv
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from command import edgetune, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -158,18 +158,6 @@ ROWS: dict[str, Row] = {
     ),
 }
 KEEP = ("scheme", "size_bytes", "metric", "quality", "baseline", "drop", "rows", "flips", "verdict", "proven", "test", "test_float")
-
-
-def edgetune(*arguments: str) -> float:
-    """Run the command line; its wall time in seconds."""
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "edgetune", *arguments], check=True)
-    return round(time.monotonic() - started, 1)
-
-
-def report(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
-    return found
 
 
 def adapt(row: Row, data: Path, run: Path, method: str, seed: int, settings: Iterable[str]) -> dict[str, Any]:

@@ -290,6 +290,11 @@ def _complete(recipe: Recipe, until: str) -> None:
     search.check(recipe)
     if recipe.method == "distillation":
         teachers.named(recipe)
+        if recipe.adapt.class_weights != "none":
+            raise RecipeError(
+                f"adapt.class_weights = {recipe.adapt.class_weights}, but distillation learns the teacher's answers, not classes",
+                mend="leave adapt.class_weights away, and give the teacher balanced ones",
+            )
     if recipe.data.shots and "label" not in task.columns:
         fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
         raise RecipeError(

@@ -15,10 +15,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from edgetune import progress
+from edgetune import progress, tasks
+from edgetune.data import noise, unlabelled
+from edgetune.data.noise import Asked
+from edgetune.errors import RecipeError
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
-from edgetune.tasks import batches, padded
+from edgetune.recipe import Recipe
+from edgetune.tasks import Task, batches, padded
 
 BATCH = 64  # of the teacher
 
@@ -64,6 +68,32 @@ class Imitation:
     def loss(self, outputs: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], smoothing: float = 0.0) -> torch.Tensor:
         """The distance of two answers [b, k]."""
         return DISTANCES[self.way](outputs[self.output].float(), batch["teacher"].float(), self.temperature)
+
+
+def texts(recipe: Recipe, key: str, own: Sequence[Asked]) -> tuple[list[Asked], dict[str, int]]:
+    """(the different texts to learn from: `own`, altered copies and unlabelled ones; how many of each), as the recipe's section `key` says:
+    distillation or compress. Raises RecipeError for unlabelled texts where rows are more than a text."""
+    section, markers = getattr(recipe, key), tasks.get(recipe.task).markers
+    if section.unlabelled and (len(own[0]) > 1 or markers):
+        what = "marked entities" if markers else "pairs of texts"
+        raise RecipeError(f"{key}.unlabelled holds plain texts, but this model reads {what}", mend=f"leave {key}.unlabelled out")
+    copies = noise.augment(own, section.copies * len(own), recipe.seed, markers)
+    more = [(text,) for text in unlabelled.texts(recipe, f"{key}.unlabelled")]
+    every = list(dict.fromkeys([*own, *copies, *more]))
+    progress.note(
+        f"{len(every):,} texts to learn from: {len(own):,} of the training rows, {len(copies):,} altered, {len(more):,} unlabelled"
+    )
+    return every, {"texts": len(every), "training": len(own), "altered": len(copies), "unlabelled": len(more)}
+
+
+def encoded(asked: Sequence[Sequence[str]], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    return tasks.tokens(tokenizer, *map(list, zip(*asked, strict=True)), max_length=longest)[0]
+
+
+def output(task: Task) -> str:
+    """The name of the one output that is imitated."""
+    [name] = task.outputs
+    return name
 
 
 def teach(teacher: PreTrainedModel, examples: Sequence[Mapping[str, Any]], output: str, pad_id: int, device: Device) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from edgetune import compress as sizes_of
 from edgetune import data, progress, tasks
 from edgetune.artifact import Artifact, Dataset, Merged
 from edgetune.compress import Size, distil, shrink, vocabulary
-from edgetune.data import noise, split, unlabelled
+from edgetune.data import split
 from edgetune.data.columns import question
 from edgetune.errors import RecipeError
 from edgetune.methods import imitation, loop
@@ -49,27 +49,15 @@ def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[s
     own = [tuple(row[name] for name in asks) for row in rows]
     if asks == ["text"]:  # the other text of a pair that is read text by text
         own += [(row["text_pair"],) for row in rows if "text_pair" in row]
-    copies = noise.augment(own, recipe.compress.copies * len(own), recipe.seed, task.markers)
-    more = _unlabelled(recipe, asks, task.markers)
-    asked = list(dict.fromkeys([*own, *copies, *more]))
+    texts, counts = imitation.texts(recipe, "compress", own)
     tokenizer = AutoTokenizer.from_pretrained(merged.path)
-    examples = _encode(asked, tokenizer, merged.facts["max_length"])
+    examples = imitation.encoded(texts, tokenizer, merged.facts["max_length"])
     answers = imitation.teach(
-        load_merged(merged.path, recipe.task), examples, _output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
+        load_merged(merged.path, recipe.task), examples, imitation.output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
     )
-    (out / "texts.json").write_text(json.dumps(asked, ensure_ascii=False), "utf-8")
+    (out / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
     np.save(out / "answers.npy", answers)
-    progress.note(
-        f"students learn from {len(asked):,} texts: {len(own):,} of the training rows, {len(copies):,} altered, {len(more):,} unlabelled"
-    )
-    return {"texts": len(asked), "training": len(own), "altered": len(copies), "unlabelled": len(more)}
-
-
-def _unlabelled(recipe: Recipe, asks: Sequence[str], markers: Sequence[str]) -> list[tuple[str]]:
-    if recipe.compress.unlabelled and (len(asks) > 1 or markers):
-        what = "marked entities" if markers else "pairs of texts"
-        raise RecipeError(f"compress.unlabelled holds plain texts, but this model reads {what}", mend="leave compress.unlabelled out")
-    return [(text,) for text in unlabelled.texts(recipe, "compress.unlabelled")]
+    return counts
 
 
 def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
@@ -134,9 +122,9 @@ def _distil(
     answers = np.load(taught.path / "answers.npy", allow_pickle=False)
     state = distil.distil(
         student,
-        _encode(texts, tokenizer, facts["max_length"]),
+        imitation.encoded(texts, tokenizer, facts["max_length"]),
         answers,
-        imitation.Imitation(_output(task), task.imitates, keys.temperature),
+        imitation.Imitation(imitation.output(task), task.imitates, keys.temperature),
         pad_id,
         evaluate,
         lambda found: (found[task.metric], -found[task.tie]),
@@ -164,12 +152,3 @@ def hopeless(facts: Mapping[str, Any], allowed: float) -> bool:
     watched on, which no choice was made on yet."""
     lost = facts.get("lost", 0.0)
     return bool(lost > allowed + 2 * math.sqrt(max(lost, allowed) / max(1, facts.get("watched", 0))))
-
-
-def _output(task: tasks.Task) -> str:
-    [name] = task.outputs
-    return name
-
-
-def _encode(asked: Sequence[Sequence[str]], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
-    return tasks.tokens(tokenizer, *map(list, zip(*asked, strict=True)), max_length=longest)[0]

@@ -102,6 +102,7 @@ def test_who_cannot_teach_is_refused_before_anything_is_written(folder: Path, tm
     cases = {
         "needs a model to learn from": asked(folder, output=str(output)).model_copy(update={"distillation": Recipe().distillation}),
         "no adapted model at": asked(folder, "nowhere", output=str(output)),
+        "not classes": asked(folder, "teacher-0", output=str(output), adapt__class_weights="balanced"),
         "was adapted to text-classification, not to": asked(folder, "teacher-0", output=str(output), task="multi-label-classification"),
     }
     for message, recipe in cases.items():
