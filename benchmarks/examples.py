@@ -3,9 +3,9 @@
     python benchmarks/examples.py NAME SCRIPTS [--work DIR] [--settings same,own] [--seed 0]
 
 NAME is a row of `EXAMPLES`. Run `tasks.py NAME` with the same --work before: its run gives the rows, the settings and our result. SCRIPTS is
-the folder examples/pytorch of a checkout of huggingface/transformers. `same`: with our learning rate, batch size and warm-up; `own`: with
-the script's own. The scripts fetch their metrics from the Hub; an empty stand-in takes the place of `evaluate`, and what they predict for
-the test rows is scored here, as ours is. Records results/examples.json and .md; other rows stay.
+the folder examples/pytorch of a checkout of huggingface/transformers. `same`: with our learning rate, batch size, warm-up and precision;
+`own`: with the script's own. The scripts fetch their metrics from the Hub; an empty stand-in takes the place of `evaluate`, and what they
+predict for the test rows is scored here, as ours is. Records results/examples.json and .md; other rows stay.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ EXAMPLES: dict[str, Example] = {
         asked,
         lambda folder: json.loads((folder / "predict_predictions.json").read_text("utf-8")),
         answers,
-        ("--pad_to_max_length", "False"),
+        ("--pad_to_max_length", "False", "--max_seq_length", "256", "--doc_stride", "128"),
         wrapped=True,
     ),
 }
@@ -192,6 +192,7 @@ def main() -> None:
     adapted = json.loads((run / "report.json").read_text("utf-8"))["adapt"]
     ours = adapted["settings"]
     same = ["--learning_rate", ours["learning_rate"], "--per_device_train_batch_size", ours["batch_size"], "--warmup_steps", ours["warmup"]]
+    same += ["--bf16"] if adapted["precision"] == "bf16" else []
     common = [*example.flags, "--num_train_epochs", ours["epochs"], "--seed", given.seed]
     place = HERE / "results" / "examples.json"
     results: dict[str, Any] = json.loads(place.read_text("utf-8")) if place.exists() else {}
