@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,14 @@ from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Dataset
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
-from edgetune.methods import baselines, continual, ewc, loop, memory, search
+from edgetune.methods import baselines, before, continual, ewc, loop, memory, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
 from edgetune.recipe import Recipe
 from edgetune.runtime.quality import difference
 from edgetune.tasks import Scores, Task, balance, said_beside
-from edgetune.workspace import peak_rss_bytes, write_json
+from edgetune.workspace import peak_rss_bytes
 
 SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative to the largest
 MOST_EPOCHS = 20
@@ -65,8 +64,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
     learns = _learner(recipe, task, splits["train"], model, labels)
     pairs = "text_pair" in dataset.facts["columns"]
-    names = [] if pairs or task.name not in baselines.DESCRIBED else _described(task, labels, tokenizer, longest)
-    before = _baselines(recipe, task, learns, model, splits, pad_id, labels, device, out.parent, names)
+    names = [] if pairs or task.name not in baselines.DESCRIBED else before.described(task, labels, tokenizer, longest)
+    untrained = before.measure(recipe, learns, model, splits, pad_id, labels, device, out.parent, names)
     learns = taught or learns
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
@@ -119,7 +118,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     del model
     _same_after_reload(task, module.restore(recipe, out, labels).to(device.torch).eval(), probe, pad_id, reported)
     return facts | {
-        "baselines": before,
+        "baselines": untrained,
         "history": state.history,
         "steps": state.step,
         "settings": asdict(settings),
@@ -215,47 +214,6 @@ def _forgetting(
     said = f"{changed['value']:+.4f}, 95 % interval {changed['ci95'][0]:+.4f} .. {changed['ci95'][1]:+.4f}" if changed else "not comparable"
     progress.note(f"old test rows: {metric} {found['before'][metric]:.4f} before, {found['after'][metric]:.4f} after ({said})")
     progress.note(f"new test rows: {metric} {found['new'][metric]:.4f}; all together {task.module.metrics(scores, labels)[metric]:.4f}")
-    return found
-
-
-def _described(task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
-    """The names of the labels as texts."""
-    described = baselines.descriptions(labels)
-    examples: list[dict[str, Any]] = task.module.encode(described, tokenizer, max_length=longest, labels=labels).examples
-    return examples
-
-
-def _baselines(
-    recipe: Recipe,
-    task: Task,
-    learns: Any,
-    model: PreTrainedModel,
-    splits: Mapping[str, list[dict[str, Any]]],
-    pad_id: int,
-    labels: Sequence[str],
-    device: Device,
-    scratch: Path,
-    names: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """Test metrics of the untrained model, of the task's simple baseline and of the labels' `names`; kept for a resumed run."""
-    if not recipe.adapt.baselines:
-        return {}
-    kept = scratch / "baselines.json"
-    if kept.exists():
-        return json.loads(kept.read_text("utf-8"))
-    model.eval()
-    found = {}
-    if not recipe.continual.run:  # its model before is another baseline: see `_forgetting`
-        found["untrained"] = task.module.metrics(learns.score(forward(model, device), splits["test"], pad_id), labels)
-    if simple := baselines.BASELINES.get(task.name):
-        scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
-        name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"
-        found[name] = task.module.metrics(scores, labels)
-    if names:
-        found["zero_shot"] = task.module.metrics(baselines.zero_shot(model, names, splits["test"], pad_id, device), labels)
-    for name, metrics in found.items():
-        progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
-    write_json(kept, found)
     return found
 
 

@@ -1,0 +1,60 @@
+"""What a run's test rows score before it learns: the untrained model, and the baselines of its task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from edgetune import progress, tasks
+from edgetune.methods import baselines
+from edgetune.methods.device import Device
+from edgetune.methods.model import forward
+from edgetune.recipe import Recipe
+from edgetune.tasks import Task
+from edgetune.workspace import write_json
+
+
+def described(task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    """The names of the labels as examples."""
+    examples: list[dict[str, Any]] = task.module.encode(
+        baselines.descriptions(labels), tokenizer, max_length=longest, labels=labels
+    ).examples
+    return examples
+
+
+def measure(
+    recipe: Recipe,
+    learns: Any,
+    model: PreTrainedModel,
+    splits: Mapping[str, list[dict[str, Any]]],
+    pad_id: int,
+    labels: Sequence[str],
+    device: Device,
+    scratch: Path,
+    names: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Test metrics of the untrained model, of the task's simple baseline and of the labels' `names`; kept in `scratch` for a resumed run."""
+    if not recipe.adapt.baselines:
+        return {}
+    kept = scratch / "baselines.json"
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text("utf-8"))
+        return found
+    model.eval()
+    task, found = tasks.get(recipe.task), {}
+    if not recipe.continual.run:  # its model before is another baseline, measured by the stage
+        found["untrained"] = task.module.metrics(learns.score(forward(model, device), splits["test"], pad_id), labels)
+    if simple := baselines.BASELINES.get(task.name):
+        scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
+        name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"
+        found[name] = task.module.metrics(scores, labels)
+    if names:
+        found["zero_shot"] = task.module.metrics(baselines.zero_shot(model, names, splits["test"], pad_id, device), labels)
+    for name, metrics in found.items():
+        progress.note(f"baseline {name.replace('_', ' ')}: test {task.metric} {metrics[task.metric]:.4f}")
+    write_json(kept, found)
+    return found
