@@ -1,10 +1,11 @@
 """Every task in numbers: a data set, adapted with the defaults by three seeds, against the frozen base; then int8 behind the gate.
 
-    python benchmarks/tasks.py NAME DATA [--work DIR] [--seeds 0,1,2] [--target x86_64-vnni] [--set KEY=VALUE]... [--dry]
+    python benchmarks/tasks.py NAME DATA [--work DIR] [--seeds 0,1,2] [--target x86_64-vnni] [--set KEY=VALUE]... [--no-head]
+        [--dry]
 
 NAME is a row of `ROWS`, DATA the folder of its data set. Each command is the command line that a user types, as a process of its own. Writes
 results/tasks-NAME.json and .md; with --dry nothing is recorded. The baselines are those of `adapt`: the untrained model, and a logistic
-regression on the frozen base's features; beside them `--method head`, the trained head on a frozen base.
+regression on the frozen base's features; beside them, unless --no-head, `--method head`: the trained head on a frozen base.
 """
 
 from __future__ import annotations
@@ -228,6 +229,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--target", default="x86_64-vnni")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--no-head", action="store_true")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     asked = parser.parse_args()
     row, work = ROWS[asked.name], asked.work / asked.name
@@ -245,7 +247,7 @@ def main() -> None:
         "asked": dict(row.asked),
         "adapted": adapted,
         "spread": spread(adapted),
-        "head": adapt(row, data, work / "head", row.head, seeds[0], settings) if row.head else None,
+        "head": adapt(row, data, work / "head", row.head, seeds[0], settings) if row.head and not asked.no_head else None,
         "int8": export(work / f"{row.method}-{seeds[0]}", asked.target),
     }
     text = table(asked.name, row, found)
