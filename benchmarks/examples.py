@@ -193,6 +193,7 @@ def main() -> None:
     ours = adapted["settings"]
     same = ["--learning_rate", ours["learning_rate"], "--per_device_train_batch_size", ours["batch_size"], "--warmup_steps", ours["warmup"]]
     same += ["--bf16"] if adapted["precision"] == "bf16" else []
+    same += ["--use_cpu"] if adapted["device"] == "cpu" else []
     common = [*example.flags, "--num_train_epochs", ours["epochs"], "--seed", given.seed]
     place = HERE / "results" / "examples.json"
     results: dict[str, Any] = json.loads(place.read_text("utf-8")) if place.exists() else {}
