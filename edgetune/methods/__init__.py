@@ -100,6 +100,16 @@ METHODS: dict[str, Method] = {
             module="edgetune.methods.full",
         ),
         Method(
+            name="linear-probe",
+            title="frozen base, a logistic regression on the mean of its states as the head (arXiv:1610.01644)",
+            when="seconds of training, or a few rows a label; on a base that compares texts it is hard to beat at 8 rows",
+            defaults={"encoder": Defaults(1, 32, 1e-4)},
+            folder="checkpoint",
+            module="edgetune.methods.linear_probe",
+            tasks=frozenset({"text-classification"}),
+            searched=(),
+        ),
+        Method(
             name="few-shot",
             title="pairs of texts, alike or not, then a linear head (SetFit, arXiv:2209.11055)",
             when="2 to 32 rows a label of text-classification",

@@ -20,19 +20,17 @@ from transformers import PreTrainedModel
 
 from edgetune.methods import Lesson
 from edgetune.methods.full import merge, restore, save
-from edgetune.methods.model import forward, load_base
+from edgetune.methods.linear_probe import Probe
+from edgetune.methods.model import load_base
 from edgetune.recipe import Recipe
-from edgetune.tasks import Arrays, Forward, Scores, balance, batches, inputs, padded
+from edgetune.tasks import padded
 from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
 __all__ = ["attach", "merge", "restore", "save", "training"]
 
 TEMPERATURE = 0.1  # of the cosines in the loss
-INVERSE_REGULARISATION = 10.0  # C of the logistic regression
 MOST_PAIRS, LEAST_PAIRS = 2500, 32  # of all labels together, but so many that each has LEAST_PAIRS where its rows make them
 MOST_ROWS = 4000  # that the head is fitted to
-MOST_REPEATED = 10_000  # copies of rows out of scope among them, one for each label
-BATCH = 64
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
@@ -51,28 +49,24 @@ def _most(labels: int) -> int:
     return max(LEAST_PAIRS, MOST_PAIRS // labels)
 
 
-class Pairs:
-    """`examples`: pairs of rows of one label (of OUT_OF_SCOPE too), as a batch takes them."""
+class Pairs(Probe):
+    """`examples`: pairs of rows of one label (of OUT_OF_SCOPE too), as a batch takes them. The head is a probe of the encoder that they teach."""
 
     unit = "pairs"
 
     def __init__(self, lesson: Lesson) -> None:
-        rows, classes = lesson.examples, len(lesson.labels)
-        self.rows, self.classes, self.pad_id, self._score = rows, classes, lesson.tokenizer.pad_token_id, lesson.task.module.score
-        self.balanced = lesson.recipe.adapt.class_weights == balance.BALANCED
-        chance = random.Random(f"{lesson.recipe.seed}:pairs")
+        rows, chance = lesson.examples, random.Random(f"{lesson.recipe.seed}:pairs")
         labels = [row["label"] for row in rows]
-        known = sorted(set(labels))
-        self.examples: list[dict[str, Any]] = []
+        known, examples = sorted(set(labels)), []
         for label in known:
             own = [i for i, other in enumerate(labels) if other == label]
             for pair in _drawn(own, _most(len(known)), chance):
                 longest = max((rows[i]["input_ids"] for i in pair), key=len)  # by which batches of like length are made
-                self.examples.append({"input_ids": longest, "label": label, "pair": pair})
-        outside = [i for i, label in enumerate(labels) if label == OUT_OF_SCOPE]
+                examples.append({"input_ids": longest, "label": label, "pair": pair})
         inside = [i for i, label in enumerate(labels) if label != OUT_OF_SCOPE]
         chance.shuffle(inside)
-        self._inside, self._outside = sorted(inside[:MOST_ROWS]), outside[: 1 + MOST_REPEATED // classes]
+        super().__init__(lesson, inside[:MOST_ROWS])
+        self.examples = examples
 
     def collate(self, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
         """`input_ids` [2 b, s], the two texts of a pair one after the other; `labels` and `rows` (which row it is) [2 b] int64."""
@@ -89,45 +83,6 @@ class Pairs:
         count = alike.sum(-1)
         each = -chances.masked_fill(~alike, 0.0).sum(-1) / count.clamp(min=1)
         return each.sum() / (count > 0).sum().clamp(min=1)
-
-    def score(self, said: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, size: int = BATCH) -> Scores:
-        """As the task scores, with the head that the vectors of the moment give."""
-        weight, bias = self._head(said)
-        scores: Scores = self._score(lambda given: {"logits": said(given)["sentence_embedding"] @ weight.T + bias}, examples, pad_id, size)
-        return scores
-
-    def finish(self, model: Any) -> None:
-        """Put the head, fitted to the vectors of the trained model, into it."""
-        weight, bias = self._head(forward(model.eval()))
-        with torch.no_grad():
-            model.classifier.weight.copy_(torch.from_numpy(weight))
-            model.classifier.bias.copy_(torch.from_numpy(bias))
-
-    def _head(self, said: Forward) -> tuple[np.ndarray, np.ndarray]:
-        """(weight [classes, hidden], bias [classes]) float32 of scikit-learn's LogisticRegression. A row out of scope counts as 1 / classes of each label."""
-        from sklearn.linear_model import LogisticRegression
-
-        target = np.array([self.rows[i]["label"] for i in self._inside])
-        parts = balance.weights(target, self.classes)[target] if self.balanced else np.ones(len(target))
-        features = self._vectors(said, self._inside)
-        if self._outside:
-            features = np.concatenate([features, np.repeat(self._vectors(said, self._outside), self.classes, axis=0)])
-            target = np.concatenate([target, np.tile(np.arange(self.classes), len(self._outside))])
-            parts = np.concatenate([parts, np.full(len(self._outside) * self.classes, 1 / self.classes)])
-        fitted = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=500).fit(features, target, sample_weight=parts)
-        weight, bias = fitted.coef_, fitted.intercept_
-        if self.classes == 2:  # one line, for the difference of the two
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        return weight.astype(np.float32), bias.astype(np.float32)
-
-    def _vectors(self, said: Forward, places: Sequence[int]) -> np.ndarray:
-        rows = [self.rows[i] for i in places]
-        found: list[Any] = [None] * len(rows)
-        for index in batches(rows, BATCH):
-            given: Arrays = inputs(padded([rows[i] for i in index], self.pad_id))
-            for i, vector in zip(index, said(given)["sentence_embedding"], strict=True):
-                found[i] = vector
-        return np.stack(found)
 
 
 def _drawn(own: Sequence[int], most: int, chance: random.Random) -> list[tuple[int, int]]:

@@ -97,9 +97,12 @@ def train(
     """Train the weights that require a gradient, in place; on return they are those of the best evaluation.
 
     `scratch` keeps the last checkpoint and the best weights, so that a killed run goes on where it stood and ends the same.
-    `stop` is asked before each epoch and ends the training. Raises Diverged when the loss is no longer a number.
+    `stop` is asked before each epoch and ends the training. Nothing is done where no weight requires a gradient.
+    Raises Diverged when the loss is no longer a number.
     """
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not weights:
+        return State()
     optimizer = _optimizer(weights, settings)
     state = State(parts=settings.accumulation)
     epochs, total = _length(problem, settings)

@@ -57,10 +57,11 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
     model = attach(recipe)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    progress.note(
+    steps = (
         f"{settings.epochs} epochs of {len(examples)} {unit}, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}"
         + (f", at most {settings.max_steps} steps" if settings.max_steps else "")
     )
+    progress.note(steps if trained else f"nothing is trained by steps: the head is fitted to {len(examples)} {unit}")
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
     learns = _learner(recipe, task, splits["train"], model, labels)
     pairs = "text_pair" in dataset.facts["columns"]

@@ -54,7 +54,7 @@ def toy_run(toy_folder: Path) -> Callable[[str], Run]:
 
     def run(method: str) -> Run:
         if method not in made:
-            rate = {"full": 5e-3, "head": 2e-2, "few-shot": 1e-3, "lora": 1e-2}[method]
+            rate = {"full": 5e-3, "head": 2e-2, "few-shot": 1e-3, "lora": 1e-2}.get(method, 0)
             recipe = tiny.recipe(toy_folder, output=str(toy_folder / method), method=method, adapt__learning_rate=rate)
             pipeline.run(recipe, "merge")
             made[method] = opened(recipe)
