@@ -1,8 +1,8 @@
 """Weight-only block quantisation: 4 or 8 bits a weight, one scale and zero point per block of a column.
 
 Linear layers become `MatMulNBits` with accuracy level 4 (activations in 8 bits at run time), the token embedding becomes
-`GatherBlockQuantized`; where the language model head is tied to the embedding, both read the same bytes, stored once. See onnxruntime's
-docs/ContribOperators.md for the layouts. Round to nearest, asymmetric: no data is needed.
+`GatherBlockQuantized`; where the language model head is tied to the embedding, both read the same bytes, stored once. The scales of an
+embedding that nothing else reads are float16: a tenth of its bytes less. See onnxruntime's docs/ContribOperators.md for the layouts. Round to nearest, asymmetric: no data is needed.
 """
 
 from __future__ import annotations
@@ -88,10 +88,18 @@ def _swap(model: onnx.ModelProto, readers: list[Reader], fine: set[str]) -> tupl
             continue
         width = 8 if weight in fine else 4
         bits[f"int{width}"] += 1
-        model.graph.initializer.extend(_pack(weight, table, width, size))
+        packed, scales, zeros = _pack(table, width, size)
+        half = all(reader.node.op_type == "Gather" for reader in group) and np.allclose(
+            scales.astype(np.float16), scales, rtol=1e-3, atol=0
+        )
+        scales = scales.astype(np.float16) if half else scales
+        parts = {"q": packed, "scales": scales, "zeros": zeros}
+        model.graph.initializer.extend(numpy_helper.from_array(part, f"{weight}_{name}") for name, part in parts.items())
         for reader in group:
-            make = _lookup if reader.node.op_type == "Gather" else _matmul
-            swapped[reader.node.output[0]] = make(reader, table.shape, width, size)
+            lookup = reader.node.op_type == "Gather"
+            swapped[reader.node.output[0]] = (
+                _lookup(reader, table.shape, width, size, half) if lookup else _matmul(reader, table.shape, width, size)
+            )
     if not swapped:
         raise StageError("no weight could be quantised in blocks", details=[f"{name}: {why}" for name, why in kept.items()])
     _replace(model.graph, [new for node in model.graph.node for new in swapped.get(node.output[0], [node])])
@@ -170,17 +178,13 @@ def _replace(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     graph.node.extend(nodes)
 
 
-def _pack(name: str, table: np.ndarray, bits: int, size: int) -> list[onnx.TensorProto]:
-    """[N, K] float32 -> `_q` uint8 [N, K / size, size * bits / 8], `_scales` float32 [N, K / size], `_zeros` uint8 [N, packed]."""
+def _pack(table: np.ndarray, bits: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[N, K] float32 -> uint8 [N, K / size, size * bits / 8], scales float32 [N, K / size], zero points uint8 [N, packed]."""
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 
     config = DefaultWeightOnlyQuantConfig(block_size=size, is_symmetric=False, bits=bits)
     data, scales, zeros = DefaultWeightOnlyQuantizer(config).qbits_block_quant(np.ascontiguousarray(table.T))
-    return [
-        numpy_helper.from_array(data, f"{name}_q"),
-        numpy_helper.from_array(scales, f"{name}_scales"),
-        numpy_helper.from_array(zeros, f"{name}_zeros"),
-    ]
+    return data, scales, zeros
 
 
 def _matmul(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> list[onnx.NodeProto]:
@@ -189,14 +193,21 @@ def _matmul(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> lis
     return [helper.make_node("MatMulNBits", inputs, list(reader.node.output), name=reader.node.name, domain=DOMAIN, **sizes)]
 
 
-def _lookup(reader: Reader, shape: tuple[int, ...], bits: int, size: int) -> list[onnx.NodeProto]:
-    """The rows asked for, from the packed table seen as [N, K * bits / 8]: the same bytes that a tied head multiplies by."""
-    table, rows = reader.weight, f"{reader.weight}_rows"
+def _lookup(reader: Reader, shape: tuple[int, ...], bits: int, size: int, half: bool) -> list[onnx.NodeProto]:
+    """The rows asked for, from the packed table seen as [N, K * bits / 8]: the same bytes that a tied head multiplies by. `half`: the scales
+    are float16, and so is what comes out of the lookup."""
+    table, rows, [found] = reader.weight, f"{reader.weight}_rows", reader.node.output
     flat = numpy_helper.from_array(np.array([shape[0], -1]), f"{rows}_shape")
     inputs = [rows, reader.node.input[1], f"{table}_scales", f"{table}_zeros"]
     sizes: dict[str, Any] = {"bits": bits, "block_size": size, "gather_axis": 0, "quantize_axis": 1}
-    return [
+    looked = f"{found}_half" if half else found
+    nodes = [
         helper.make_node("Constant", [], [flat.name], value=flat),
         helper.make_node("Reshape", [f"{table}_q", flat.name], [rows], name=f"{reader.node.name}_rows"),
-        helper.make_node("GatherBlockQuantized", inputs, list(reader.node.output), name=reader.node.name, domain=DOMAIN, **sizes),
+        helper.make_node("GatherBlockQuantized", inputs, [looked], name=reader.node.name, domain=DOMAIN, **sizes),
     ]
+    return (
+        [*nodes, helper.make_node("Cast", [looked], [found], name=f"{reader.node.name}_float", to=onnx.TensorProto.FLOAT)]
+        if half
+        else nodes
+    )

@@ -74,7 +74,10 @@ def test_unsigned_weights_keep_eight_bits_where_sums_saturate(graph: Path, tmp_p
 def test_a_four_bit_embedding_beside_dynamic_layers(graph: Path, tmp_path: Path) -> None:
     facts = quant.get("int8-dynamic-embedding4").apply(graph, tmp_path / "small.onnx")
     quant.get("int8-dynamic-per-channel").apply(graph, tmp_path / "plain.onnx")
-    operators = [node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node]
+    small = onnx.load(tmp_path / "small.onnx").graph
+    operators, kinds = [node.op_type for node in small.node], {tensor.name: tensor.data_type for tensor in small.initializer}
+    [scales] = [kind for name, kind in kinds.items() if name.endswith("_scales")]
+    assert scales == onnx.TensorProto.FLOAT16
     assert facts["quantised"] == operators.count("MatMulInteger") + operators.count("QAttention") == 10
     assert operators.count("GatherBlockQuantized") == 1
     assert np.corrcoef(answers(graph).ravel(), answers(tmp_path / "small.onnx").ravel())[0, 1] > 0.97
