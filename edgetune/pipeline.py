@@ -32,20 +32,21 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
         from edgetune.data import infer
 
         recipe = recipe.model_copy(update={"task": infer.task(recipe)})
-    recipe = _chosen(recipe)
+    recipe = _chosen(_started(recipe))
     _complete(recipe, until)
     wanted = STAGES[: STAGES.index(until) + 1]
     devices = _targets(recipe) if "export" in wanted else ()
     with opened(recipe) as workspace:
         dataset = _prepare(workspace, recipe)
+        begun = _start(workspace, recipe)
         merged = None
         if recipe.method == AUTO:
-            recipe = _choose(workspace, recipe, dataset)
+            recipe = _choose(workspace, recipe, dataset, begun)
             _complete(recipe, until)
         if recipe.method == ELSEWHERE:
             merged = _adopt(workspace, recipe, dataset)
         elif "adapt" in wanted:
-            adapted = _adapt(workspace, recipe, dataset)
+            adapted = _adapt(workspace, recipe, dataset, begun)
             if recipe.adapt.generated and hasattr(tasks.get(recipe.task).module, "asked"):
                 _generate(workspace, recipe, dataset, adapted)
             merged = _merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
@@ -79,12 +80,32 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
     return _staged(workspace, "prepare", Dataset, "data", lambda out: prepare(recipe, out), key, [])
 
 
-def _choose(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Recipe:
+def _started(recipe: Recipe) -> Recipe:
+    if not recipe.start:
+        return recipe
+    from edgetune.stages.start import complete
+
+    if recipe.method == ELSEWHERE:
+        raise RecipeError("start is for training, and this model was trained elsewhere", mend="leave start away")
+    return complete(recipe)
+
+
+def _start(workspace: Workspace, recipe: Recipe) -> list[Artifact]:
+    """What training starts from, where that is another run's model."""
+    if not recipe.start:
+        return []
+    from edgetune.stages.start import FOLDER, STAGE, origin, start
+
+    key = {"merged": origin(recipe)["merged"], "task": recipe.task}
+    return [_staged(workspace, STAGE, Artifact, FOLDER, lambda out: start(recipe, out), key, [])]
+
+
+def _choose(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Recipe:
     """The recipe with a method that fits; the run's says the same from here on."""
     from edgetune.stages.choose import choose
 
-    key = {**recipe.model_dump(include={"model", "task", "adapt"}, mode="json"), "files": source.digest(recipe.model)}
-    _staged(workspace, AUTO, Artifact, AUTO, lambda out: choose(recipe, dataset, out), key, [dataset])
+    key = {**recipe.model_dump(include={"model", "task", "adapt"}, mode="json"), "files": _base(recipe)}
+    _staged(workspace, AUTO, Artifact, AUTO, lambda out: choose(recipe, dataset, out), key, [dataset, *begun])
     recipe = _chosen(recipe)
     write_text(workspace.path / "recipe.toml", dump(recipe))
     return recipe
@@ -101,26 +122,36 @@ def _chosen(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"method": found["facts"]["method"]})
 
 
-def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Adapted:
+def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Adapted:
     from edgetune.stages.adapt import adapt
 
     key = {
         **recipe.model_dump(include={"model", "task", "method", "seed", "lora"}, mode="json"),
         "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
-        "files": source.digest(recipe.model),
+        "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
     }
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")
         key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
     folder = methods.get(recipe.method).folder
-    return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset])
+    return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset, *begun])
+
+
+def _base(recipe: Recipe) -> str:
+    """The digest of a local base; of a run that starts from another one that is in what it kept."""
+    return "" if recipe.start else source.digest(recipe.model)
 
 
 def _continued(recipe: Recipe) -> Recipe:
     if recipe.continual == ContinualKeys():
         return recipe
+    if recipe.start and recipe.continual.run:
+        raise RecipeError(
+            "--from and --continue both say where training starts",
+            mend="--continue goes on with one task, --from begins another; leave one away",
+        )
     from edgetune.methods import continual
 
     return continual.complete(recipe)

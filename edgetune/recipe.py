@@ -154,6 +154,7 @@ class Recipe(Section):
     """One request, complete: what `recipe.toml` in a run directory holds."""
 
     model: str = Field("", description="hub id, directory, or .gguf file")
+    start: str = Field("", description="finished run whose model training starts from, with a new head, in the place of model")
     task: str = Field("", description="see `edgetune tasks`")
     method: str = Field("", description="see `edgetune methods`; auto: one that fits data, model and machine")
     seed: int = Field(0, ge=0, description="seed of every random choice")
@@ -170,7 +171,20 @@ class Recipe(Section):
 
 
 # Keys that decide what the trained weights are: a run directory is for one set of these.
-TRAINING_KEYS = ("model", "task", "method", "seed", "trust_remote_code", "data", "adapt", "lora", "distillation", "search", "continual")
+TRAINING_KEYS = (
+    "model",
+    "start",
+    "task",
+    "method",
+    "seed",
+    "trust_remote_code",
+    "data",
+    "adapt",
+    "lora",
+    "distillation",
+    "search",
+    "continual",
+)
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
 

@@ -21,6 +21,7 @@ Function = Callable[..., Any]
 
 # Keys whose flag has another name than the key. Sections not in BARE put their own name before the key's.
 NAMED = {
+    "start": "--from",
     "data.path": "--data",
     "data.source": "--source-column",
     "data.target": "--target-column",

@@ -92,6 +92,13 @@ def _trials(adapted: Report) -> Iterable[Table | str]:
         yield "nothing beats the defaults: they are kept"
 
 
+def begun(facts: Report) -> Iterable[str]:
+    """Where training started, when that was another run's model."""
+    if found := part(facts, "start"):
+        head = "its head stayed" if found["head"] == "kept" else "with a new head"
+        yield f"started from {found['run']}: {found['task']} ({found['method']}) on {found['model']}, {head}"
+
+
 def continued(facts: Report) -> Iterable[Table | str]:
     """What became of the test rows of the run that was continued, and how the new rows did."""
     found = part(part(facts, "adapt"), "continual")

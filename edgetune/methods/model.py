@@ -33,8 +33,9 @@ class Merge:
 
 
 def start(recipe: Recipe) -> source.Source:
-    """Where training starts: the recipe's model, or that of the run which is continued."""
-    return source.resolve(str(Path(recipe.continual.run, "merged")) if recipe.continual.run else recipe.model, recipe.trust_remote_code)
+    """Where training starts: the recipe's model, that of the run which is continued, or what the stage `start` kept of another run's."""
+    other = Path(recipe.continual.run, "merged") if recipe.continual.run else Path(recipe.output, "start") if recipe.start else None
+    return source.resolve(str(other or recipe.model), recipe.trust_remote_code)
 
 
 def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:

@@ -6,10 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgetune import methods, progress, source, tasks
+from edgetune import methods, progress, tasks
 from edgetune.artifact import Dataset
 from edgetune.methods import auto, memory
 from edgetune.methods.device import choose as choose_device
+from edgetune.methods.model import start
 from edgetune.recipe import Recipe
 from edgetune.workspace import write_json
 
@@ -30,7 +31,7 @@ def case(recipe: Recipe, dataset: Dataset) -> auto.Case:
         counts = []
     with progress.silent():  # adapt says it
         device = choose_device(recipe.adapt)
-        where = source.resolve(recipe.model, recipe.trust_remote_code)
+        where = start(recipe)
         config, meta = memory.outline(recipe, list(facts["labels"]))
     tokens = memory.tokens(recipe, facts)
     fitting = {name: row.defaults[task.family] for name, row in methods.METHODS.items() if row.fits(task)}

@@ -230,5 +230,5 @@ def _card(recipe: Recipe, dataset: Dataset, merged: Merged, facts: Mapping[str, 
         data_licence=recipe.data.licence,
         method=recipe.method,
         rows=dict(dataset.facts["rows"]),
-        notes=[facts["verdict"]],
+        notes=[facts["verdict"], *([f"training started from another run's model, {Path(recipe.start).name}"] if recipe.start else [])],
     )

@@ -287,3 +287,12 @@ def test_what_became_of_a_run_that_was_continued(edgetune, pipeline, run_folder:
     said = " ".join(answer.out.split())
     assert "accuracy of the old ones -0.0034 (95 % -0.0101 .. +0.0032), 14 right answers lost, 10 gained" in said
     assert edgetune("adapt", "--json").json["continual"] == kept
+
+
+def test_where_training_started_is_shown(edgetune, pipeline, run_folder: Path) -> None:
+    start = {"run": "runs/texts", "task": "fill-mask", "method": "full", "model": "some/base", "head": "new"}
+    (run_folder / "report.json").write_text(json.dumps({"recipe": {"task": "text-classification"}, **REPORT, "start": start}))
+    answer = edgetune("adapt", "--from", "runs/texts", "--data", "new.csv")
+    assert pipeline["first"].start == "runs/texts"
+    assert "started from runs/texts: fill-mask (full) on some/base, with a new head" in " ".join(answer.out.split())
+    assert edgetune("adapt", "--json").json["start"] == start
