@@ -121,7 +121,7 @@ def benchmark(
 
 
 def predict(
-    bundle: BundleFolder,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="folder of a bundle; --explain takes a run too", show_default=False)],
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]...", help="texts; the lines of stdin when there are none", show_default=False)
     ] = None,
@@ -144,12 +144,30 @@ def predict(
             min=0, metavar="N", help="hypotheses that an encoder with a decoder searches (0: the bundle's own)", show_default=False
         ),
     ] = 0,
+    explain: Annotated[bool, typer.Option("--explain", metavar="", help="what each word adds to the answer", show_default=False)] = False,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="--explain: why this label, and not the likeliest", show_default=False)
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="--explain: write a page", show_default=False)] = None,
 ) -> None:
-    """What a model writes is only printed: a generated command is never run."""
+    """What a model writes is only printed: a generated command is never run.
+
+    --explain leaves out each word of the text in turn (a bundle), or integrates gradients (a run, in PyTorch).
+    """
     from edgetune.cli.output import out
+    from edgetune.errors import RequestError
     from edgetune.runtime import load
     from edgetune.runtime.worker import understood
 
+    if explain:
+        from edgetune.cli.explain import explain as shown
+
+        if not (bundle / "recipe.toml").is_file():
+            _is_bundle(bundle)
+        shown(bundle, texts or _lines(), label, html, provider, threads)
+        return
+    if label is not None or html is not None:
+        raise RequestError("--label and --html are of an explanation", mend="give --explain too")
     _is_bundle(bundle)
     loaded = load(bundle, threads=threads, provider=provider)
     answers: list[dict[str, Any]] = []

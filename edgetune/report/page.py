@@ -80,6 +80,25 @@ def benchmark_html(result: Facts) -> str:
     )
 
 
+def explained_html(found: Sequence[Facts], name: str) -> str:
+    """The page of what `edgetune.tasks.attribution.Explanation.facts` says of some texts, each with its `input`; `name`: who answers."""
+    return _render("explained.html.j2", name=name, found=[{**one, "parts": _marked(one)} for one in found])
+
+
+def _marked(one: Facts) -> dict[str, list[dict[str, Any]]]:
+    """Each text of the input in pieces: a word with its `strength`, 0 to 1, or what is between words."""
+    most = max(abs(word["attribution"]) for word in one["words"]) or 1.0
+    pieces: dict[str, list[dict[str, Any]]] = {}
+    for field, text in one["input"].items():
+        done, parts = 0, []
+        for word in (word for word in one["words"] if word["field"] == field):
+            strength = abs(word["attribution"]) / most
+            parts += [{"text": text[done : word["start"]]}, {"text": word["word"], "word": word, "strength": strength}]
+            done = word["end"]
+        pieces[field] = [part for part in [*parts, {"text": text[done:]}] if part["text"]]
+    return pieces
+
+
 def _measured(bundles: Sequence[Facts]) -> dict[str, Markup]:
     """The plots of a benchmark."""
     named = formats.entries(bundles)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgetune.runtime import worker
+from edgetune.errors import RequestError
+from edgetune.runtime import load as opened
+from edgetune.runtime import occlusion, worker
+from edgetune.runtime.answers.probability import softmax
 from edgetune.runtime.answers.text_generation import sampler
 from edgetune.runtime.worker import Bundle, BundleError, placement
 
@@ -482,3 +486,42 @@ def test_the_peak_of_memory_is_its_own_and_not_its_parents(classifier):
     ballast = np.ones(60_000_000)  # 480 MB
     found = json.loads(run_py(classifier, "--benchmark", "--runs", "1", "--sequence", "4").stdout)
     assert 20e6 < found["peak_rss_bytes"] < 200e6 < ballast.nbytes
+
+
+# Explained by leaving words out: exact by its definition.
+
+SAID = "turn on, the light"
+
+
+def test_each_word_adds_what_the_text_loses_without_it(classifier):
+    bundle = opened(classifier)
+
+    def log_odds(text, label):
+        logits = bundle.outputs([bundle.read(text)[0][0]])["logits"][0]
+        chance = softmax(logits)[bundle.facts["labels"].index(label)]
+        return math.log(chance / (1 - chance))
+
+    found = occlusion.explain(bundle, SAID)
+    assert found.label == max(bundle.facts["labels"], key=lambda label: log_odds(SAID, label))
+    assert [(word.word, word.start) for word in found.words] == [("turn", 0), ("on", 5), (",", 7), ("the", 9), ("light", 13)]
+    least = min(bundle.facts["labels"], key=lambda label: log_odds(SAID, label))
+    other = occlusion.explain(bundle, SAID, least)
+    assert other.label == least and other.score < found.score
+    for said in (found, other):
+        assert said.score == pytest.approx(log_odds(SAID, said.label), abs=1e-4) and not said.cut
+        assert said.chance == pytest.approx(1 / (1 + math.exp(-said.score)))
+        for word, text in zip(
+            said.words, ("on, the light", "turn , the light", "turn on the light", "turn on, light", "turn on, the"), strict=True
+        ):
+            assert word.attribution == pytest.approx(said.score - log_odds(text, said.label), abs=1e-4)
+    assert max(abs(word.attribution) for word in found.words) > 1e-3, "the words matter"
+    assert occlusion.explain(bundle, "light " * 100).cut
+
+
+def test_an_explanation_that_is_refused(classifier, generator):
+    with pytest.raises(RequestError, match="no label"):
+        occlusion.explain(opened(classifier), SAID, "wether")
+    with pytest.raises(RequestError, match="text-generation cannot be explained"):
+        occlusion.explain(opened(generator), SAID)
+    with pytest.raises(RequestError, match="no word"):
+        occlusion.explain(opened(classifier), "   ")
