@@ -45,10 +45,12 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
             _complete(recipe, until)
         if recipe.method == ELSEWHERE:
             merged = _adopt(workspace, recipe, dataset)
+            _other_tests(workspace, recipe, dataset, merged)
         elif "adapt" in wanted:
             adapted = _adapt(workspace, recipe, dataset, begun)
             if recipe.adapt.generated and hasattr(tasks.get(recipe.task).module, "asked"):
                 _generate(workspace, recipe, dataset, adapted)
+            _other_tests(workspace, recipe, dataset, adapted)
             merged = _merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
         if merged and "export" in wanted:
             bundles = _export(workspace, recipe, devices, dataset, merged)
@@ -75,7 +77,12 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
     from edgetune.data import digests
     from edgetune.stages.prepare import prepare
 
-    key = {"task": recipe.task, "seed": recipe.seed, "data": recipe.data.model_dump(exclude={"licence"}), "files": digests(recipe.data)}
+    key = {
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "data": recipe.data.model_dump(exclude={"licence", "other_tests"}),
+        "files": digests(recipe.data),
+    }
     key |= _earlier(recipe, "dataset", "replay")
     return _staged(workspace, "prepare", Dataset, "data", lambda out: prepare(recipe, out), key, [])
 
@@ -171,6 +178,16 @@ def _generate(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: A
 
     key = {"seed": recipe.seed, **recipe.adapt.model_dump(include={"generated", "baselines"})}
     _staged(workspace, "generated", Artifact, "generated", lambda out: generate(recipe, dataset, adapted, out), key, [dataset, adapted])
+
+
+def _other_tests(workspace: Workspace, recipe: Recipe, dataset: Dataset, model: Artifact) -> None:
+    if not recipe.data.other_tests:
+        return
+    from edgetune.data.other_tests import digests
+    from edgetune.stages.other_tests import measure
+
+    key = {"files": digests(recipe), "on_bad_row": recipe.data.on_bad_row}
+    _staged(workspace, "other_tests", Artifact, "other_tests", lambda out: measure(recipe, dataset, model, out), key, [dataset, model])
 
 
 def _adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:
@@ -319,6 +336,10 @@ def _complete(recipe: Recipe, until: str) -> None:
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
     search.check(recipe)
+    if recipe.data.other_tests:
+        from edgetune.data import other_tests
+
+        other_tests.digests(recipe)
     if recipe.method == "distillation":
         teachers.named(recipe)
         if recipe.adapt.class_weights != "none":

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgetune.errors import RecipeError, did_you_mean
 
-LISTED = ("export.targets", "export.schemes", "distillation.teacher")  # may be given as one text with commas
+LISTED = ("data.other_tests", "export.targets", "export.schemes", "distillation.teacher")  # may be given as one text with commas
 LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
 
 
@@ -27,6 +27,7 @@ class DataKeys(Section):
     path: str = Field("", description="hub id, file, or folder of train/validation/test files")
     validation: str = Field("", description="file of the validation rows, where path is one file")
     test: str = Field("", description="file of the test rows, where path is one file")
+    other_tests: tuple[str, ...] = Field((), description="NAME=FILE of more test rows (another domain, another language), only measured")
     header: str = Field("", description="names of the columns, with commas between, for CSV and TSV files without a header line")
     text: str = Field("", description="column with the text; found by name when left out, and said")
     text_pair: str = Field("", description="column with the second text of a pair")
@@ -186,7 +187,7 @@ TRAINING_KEYS = (
     "continual",
 )
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
-CARD_KEYS = ("data.licence", "adapt.generated")  # but these are only told, or say how much is measured
+CARD_KEYS = ("data.licence", "data.other_tests", "adapt.generated")  # but these are only told, or say how much is measured
 
 
 def load(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:

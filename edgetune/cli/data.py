@@ -31,6 +31,7 @@ def check(
 ) -> None:
     """What is in it, what is wrong, row by row. Exit 2 when it cannot be trained on."""
     from edgetune.cli.output import out
+    from edgetune.data import other_tests
     from edgetune.errors import RecipeError
 
     if data is not None:
@@ -41,7 +42,8 @@ def check(
             "--show-tokens needs a model, whose tokenizer makes the tokens", mend="edgetune data check DATA --model MODEL --show-tokens"
         )
     recipe, loaded = _load(recipe)
-    found = loaded.facts
+    others = {name: one.facts for name, one in other_tests.load(recipe, loaded.facts, loaded.splits["train"]).items()}
+    found = {**loaded.facts, **({"other_tests": others} if others else {})}
     shown = list(_overview(found))
     if show_tokens:
         tokens = sample(recipe, loaded)
@@ -125,6 +127,10 @@ def _overview(found: dict[str, Any]) -> list[RenderableType]:
                 "columns": ", ".join(f"{column} = {name}" for column, name in found["columns"].items()),
                 "files": ", ".join(f"{file['file']} ({file['rows']:,} rows, {file['split']})" for file in found["files"]),
                 **({"ignored": ", ".join(found["ignored"])} if found["ignored"] else {}),
+                **{
+                    f"other test {name}": f"{one['file']} ({one['rows']:,} rows, {len(one['dropped']):,} left out)"
+                    for name, one in found.get("other_tests", {}).items()
+                },
                 "read": f"{found['read']:,} rows, {len(dropped):,} of them left out",
                 **({"out of scope": found["out_of_scope"]} if found["out_of_scope"] else {}),
                 **({"labels": len(found["label_counts"]["train"].keys() - {found["out_of_scope"]})} if found["label_counts"] else {}),

@@ -23,6 +23,7 @@ Function = Callable[..., Any]
 NAMED = {
     "start": "--from",
     "data.path": "--data",
+    "data.other_tests": "--other-test",
     "data.source": "--source-column",
     "data.target": "--target-column",
     "search.trials": "--search",

@@ -41,6 +41,13 @@ def scalars(tree: Report, prefix: str = "") -> dict[str, str]:
     return found
 
 
+def trained(run: Path, facts: Report) -> Iterable[Table | str]:
+    """All that there is to show of a model that was adapted, before its export."""
+    for shown in (begun, adapted, continued, other_tests):
+        yield from shown(facts)
+    yield from generated(run, facts)
+
+
 def adapted(facts: Report) -> Iterable[Table | str]:
     """Test metrics of the adapted model beside those of the baselines, and what they cost."""
     found = part(facts, "adapt")
@@ -115,6 +122,21 @@ def continued(facts: Report) -> Iterable[Table | str]:
         said += f"; {name} of the old ones {changed['value']:+.4f} (95 % {span(changed['ci95'], '+.4f')})"
         said += f", {flips['right_to_wrong']} right answers lost, {flips['wrong_to_right']} gained" if flips else ""
     yield said
+
+
+def other_tests(facts: Report) -> Iterable[Table | str]:
+    """The model on further test sets, under its own test rows."""
+    sets = part(part(facts, "other_tests"), "sets")
+    if not sets:
+        return
+    name = recipe_metric(facts)
+    own = part(part(facts, "adapt") or part(facts, "merge"), "test")
+    rows = [("test", f"{facts['prepare']['rows']['test']:,}", number(own.get(name)), "")]
+    rows += [
+        (each, f"{one['rows']:,}", number(one["value"]), span(one["ci95"], ".4f") if one["ci95"] else "") for each, one in sets.items()
+    ]
+    columns = ("rows", name.replace("_", " "), "95 % interval")
+    yield table(rows, "test set", *columns, title="other tests", right=columns)
 
 
 def recipe_metric(facts: Report) -> str:

@@ -21,8 +21,8 @@ def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
 
     run = pipeline.run(load_recipe(recipe, overrides), "adapt")
     facts = report.read(run)
-    written = {name: found for name in ("start", "auto", "generated") if (found := report.part(facts, name))}
-    shown = (*report.begun(facts), *report.adapted(facts), *report.continued(facts), *report.generated(run, facts), f"run: {run}")
+    written = {name: found for name in ("start", "auto", "other_tests", "generated") if (found := report.part(facts, name))}
+    shown = (*report.trained(run, facts), f"run: {run}")
     out.result({"run": str(run), **report.part(facts, "adapt"), **written}, *shown, quiet=[str(run)])
     out.hint(f"edgetune export {run} --target {report.suggested_target()}")
 
@@ -56,10 +56,7 @@ def run(
     bundles = report.bundles(done, facts)
     out.result(
         {"run": str(done), **facts},
-        *report.begun(facts),
-        *report.adapted(facts),
-        *report.continued(facts),
-        *report.generated(done, facts),
+        *report.trained(done, facts),
         *report.exported(facts),
         *report.benchmarked(report.part(facts, "benchmark")),
         f"report: {done / 'report.html'}",

@@ -34,17 +34,38 @@ def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
         return _hub(keys.path)
     if ignored:
         progress.note(f"ignored in {keys.path}: {', '.join(ignored)}")
-    header = tuple(name.strip() for name in keys.header.split(",")) if keys.header else ()
-    return {
-        split: [read(part[0], keys.encoding, header) if len(part) == 1 else read_parallel(part, keys.encoding) for part in parts]
-        for split, parts in found.items()
-    }, ignored
+    return {split: [_read(part, keys) for part in parts] for split, parts in found.items()}, ignored
 
 
 def digests(keys: DataKeys) -> dict[str, str]:
     """sha256 of every local file that `keys` names, by path; empty for a data set of the hub."""
     found, _ = _local(keys)
     return {str(path): file_digest(path) for parts in (found or {}).values() for part in parts for path in part}
+
+
+def table(place: str, key: str, keys: DataKeys) -> Table:
+    """The table of one file, or of parallel files, that `key` of the recipe names. Raises DataError when it is not there or is a folder."""
+    return _read(_one(place, key), keys)
+
+
+def file_digests(place: str, key: str) -> list[str]:
+    """sha256 of what `table` reads."""
+    return [file_digest(path) for path in _one(place, key)]
+
+
+def _one(place: str, key: str) -> Part:
+    path = Path(place).expanduser()
+    part = _part(path)
+    if part is None:
+        raise _missing(path, key)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder ({key})", mend="give one of its files")
+    return part
+
+
+def _read(part: Part, keys: DataKeys) -> Table:
+    header = tuple(name.strip() for name in keys.header.split(",")) if keys.header else ()
+    return read(part[0], keys.encoding, header) if len(part) == 1 else read_parallel(part, keys.encoding)
 
 
 def split_of(name: str) -> str | None:

@@ -228,7 +228,7 @@ def _sure(adapt: Facts, targets: Sequence[Facts]) -> dict[str, Facts]:
 
 def _stages(report: Facts) -> Iterator[tuple[str, Facts]]:
     """(name, facts) of every finished stage, in order; stages with parts give one each."""
-    for stage in ("prepare", "adapt", "generated", "merge", "graph", "export", "benchmark"):
+    for stage in ("prepare", "adapt", "other_tests", "generated", "merge", "graph", "export", "benchmark"):
         facts = report.get(stage) or {}
         if stage in ("graph", "export"):
             yield from ((f"{stage} {part}", one) for part, one in facts.items())

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgetune import data, methods
+from edgetune import data, methods, progress
+from edgetune.data import other_tests
 from edgetune.data.columns import key
 from edgetune.data.earlier import MARK
 from edgetune.errors import DataError, GateError
@@ -17,11 +18,13 @@ from edgetune.recipe import Recipe
 def prepare(recipe: Recipe, out: Path) -> dict[str, Any]:
     """Write the three splits of `recipe.data` into `out` and return the facts of `edgetune.data.load`.
 
-    Raises DataError for data that cannot be used, or not by the method, and GateError when a row would be lost or a cut split would share a text
+    Raises DataError for data (or other test sets) that cannot be used, or not by the method, and GateError when a row would be lost or a cut split would share a text
     with another: that is checked on what was written.
     """
     loaded = data.load(recipe, continual.rows(recipe))
     _enough(recipe, loaded.facts)
+    with progress.silent():  # they are read, and told, when there is a model; what cannot be used is refused now
+        other_tests.load(recipe, loaded.facts, loaded.splits["train"])
     for split, rows in loaded.splits.items():
         with (out / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
