@@ -10,6 +10,7 @@ from typing import Any
 from edgetune import methods, progress, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
 from edgetune.compress import WHOLE, Size
+from edgetune.data import descriptions
 from edgetune.errors import RecipeError, RunError
 from edgetune.methods import search, teachers
 from edgetune.quant import profile
@@ -80,7 +81,7 @@ def _prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
     key = {
         "task": recipe.task,
         "seed": recipe.seed,
-        "data": recipe.data.model_dump(exclude={"licence", "other_tests"}),
+        "data": recipe.data.model_dump(exclude={"licence", "other_tests", "descriptions"}),
         "files": digests(recipe.data),
     }
     key |= _earlier(recipe, "dataset", "replay")
@@ -138,6 +139,7 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
+        **({"descriptions": _digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
     }
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")
@@ -347,6 +349,12 @@ def _complete(recipe: Recipe, until: str) -> None:
                 f"adapt.class_weights = {recipe.adapt.class_weights}, but distillation learns the teacher's answers, not classes",
                 mend="leave adapt.class_weights away, and give the teacher balanced ones",
             )
+    if recipe.data.descriptions and task.name not in descriptions.TASKS:
+        raise RecipeError(
+            f"data.descriptions is for {', '.join(descriptions.TASKS)}, and not for {task.name}", mend="leave data.descriptions away"
+        )
+    if recipe.method == "zero-shot" and recipe.adapt.class_weights != "none":
+        raise RecipeError("zero-shot learns from no row, so that none can weigh more", mend="leave adapt.class_weights away")
     if recipe.data.shots and "label" not in task.columns:
         fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
         raise RecipeError(

@@ -53,6 +53,9 @@ class DataKeys(Section):
         description="label of rows that belong to no class; found when it is called out_of_scope or oos",
     )
     shots: int = Field(0, ge=0, description="rows of each label that are drawn from train, by the seed (0: all)")
+    descriptions: str = Field(
+        "", description="file that says what labels mean (columns label and description), for zero-shot; else their names do"
+    )
     encoding: str = Field("utf-8", description="encoding of the files; never guessed in silence")
     on_bad_row: Literal["error", "drop"] = Field("error", description="error | drop")
     licence: str = Field("unknown", description="licence of the data, for the model card")

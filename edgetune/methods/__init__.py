@@ -110,6 +110,16 @@ METHODS: dict[str, Method] = {
             searched=(),
         ),
         Method(
+            name="zero-shot",
+            title="frozen base, the descriptions of labels as the head: no row is learned from (arXiv:1909.00161)",
+            when="labels that say what a text is about, and no rows yet but those that test it",
+            defaults={"encoder": Defaults(1, 32, 1e-4)},
+            folder="checkpoint",
+            module="edgetune.methods.zero_shot",
+            tasks=frozenset({"text-classification"}),
+            searched=(),
+        ),
+        Method(
             name="few-shot",
             title="pairs of texts, alike or not, then a linear head (SetFit, arXiv:2209.11055)",
             when="2 to 32 rows a label of text-classification",

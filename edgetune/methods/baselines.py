@@ -41,23 +41,24 @@ def logistic_regression(
     return _classified(_fitted(features, target, classes)(asked), test)
 
 
-def descriptions(labels: Sequence[str]) -> list[dict[str, str]]:
-    """The names of labels as rows with a text: "card_not_working" says "card not working"."""
-    return [{"text": " ".join(label.replace("_", " ").split()) or label, "label": label} for label in labels]
-
-
 def zero_shot(
     model: PreTrainedModel, names: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, device: Device
 ) -> Scores:
-    """Scores on `test` of the cosine of a text and a label's name (`names`: an example a label, in their order): no row was learned from.
+    """Scores on `test` of the cosine of a text and what a label means (`names`: examples of each label): no row was learned from.
 
-    Both are means of the frozen base's last hidden states. Yin et al., "Benchmarking zero-shot text classification" (arXiv:1909.00161), call it
-    label-fully-unseen; the logits are 20 cosines.
+    See `edgetune.methods.zero_shot`, which makes a model of it.
     """
     with progress.bar("baseline: names of labels", len(names) + len(test)) as bar:
         said, asked = (_features(model, rows, pad_id, device, bar) for rows in (names, test))
-    logits = ZERO_SHOT_SCALE * asked @ said.T
+    logits = ZERO_SHOT_SCALE * asked @ meant(said, names).T
     return _classified(logits, test)
+
+
+def meant(vectors: np.ndarray, examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """[descriptions, hidden] of length 1 -> [labels, hidden] float32: of each label the mean direction of its own."""
+    found = np.zeros((1 + max(example["label"] for example in examples), vectors.shape[1]), dtype=np.float32)
+    np.add.at(found, [example["label"] for example in examples], vectors)
+    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
 
 
 def _classified(logits: np.ndarray, test: Sequence[Mapping[str, Any]]) -> Scores:
@@ -219,5 +220,4 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "sentence-similarity": shared_words,
     "question-answering": sliding_window,
 }
-DESCRIBED = ("text-classification",)  # tasks whose labels are named after what a text says
 WITHOUT_MODEL = (shared_words, sliding_window)

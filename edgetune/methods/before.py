@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from edgetune import progress, tasks
+from edgetune.data import descriptions
 from edgetune.methods import baselines
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
@@ -18,11 +19,10 @@ from edgetune.tasks import Task
 from edgetune.workspace import write_json
 
 
-def described(task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
-    """The names of the labels as examples."""
-    examples: list[dict[str, Any]] = task.module.encode(
-        baselines.descriptions(labels), tokenizer, max_length=longest, labels=labels
-    ).examples
+def described(recipe: Recipe, task: Task, labels: Sequence[str], tokenizer: Any, longest: int) -> list[dict[str, Any]]:
+    """What the labels mean, as examples."""
+    rows = descriptions.rows(recipe, labels)
+    examples: list[dict[str, Any]] = task.module.encode(rows, tokenizer, max_length=longest, labels=labels).examples
     return examples
 
 

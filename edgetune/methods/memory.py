@@ -67,7 +67,7 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     if recipe.method == "head":
         found = parts(name for name, _ in meta.named_parameters())
         trained = sum(weight.numel() for name, weight in meta.named_parameters() if found.intersection(name.split(".")))
-    if recipe.method == "linear-probe":
+    if recipe.method in ("linear-probe", "zero-shot"):
         trained = 0
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)

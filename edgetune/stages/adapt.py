@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 
 from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Dataset
+from edgetune.data import descriptions
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
-from edgetune.methods import baselines, before, continual, ewc, loop, memory, search
+from edgetune.methods import before, continual, ewc, loop, memory, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
@@ -65,7 +66,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
     learns = _learner(recipe, task, splits["train"], model, labels)
     pairs = "text_pair" in dataset.facts["columns"]
-    names = [] if pairs or task.name not in baselines.DESCRIBED else before.described(task, labels, tokenizer, longest)
+    names = [] if pairs or task.name not in descriptions.TASKS else before.described(recipe, task, labels, tokenizer, longest)
     untrained = before.measure(recipe, learns, model, splits, pad_id, labels, device, out.parent, names)
     learns = taught or learns
 

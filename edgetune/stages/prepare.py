@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetune import data, methods, progress
-from edgetune.data import other_tests
+from edgetune.data import descriptions, other_tests
 from edgetune.data.columns import key
 from edgetune.data.earlier import MARK
 from edgetune.errors import DataError, GateError
@@ -23,6 +23,7 @@ def prepare(recipe: Recipe, out: Path) -> dict[str, Any]:
     """
     loaded = data.load(recipe, continual.rows(recipe))
     _enough(recipe, loaded.facts)
+    _meant(recipe, loaded.facts)
     with progress.silent():  # they are read, and told, when there is a model; what cannot be used is refused now
         other_tests.load(recipe, loaded.facts, loaded.splits["train"])
     for split, rows in loaded.splits.items():
@@ -43,6 +44,15 @@ def _enough(recipe: Recipe, facts: dict[str, Any]) -> None:
             details=[f"too few: {first}", *(["validation and test rows were cut from train before"] if facts["cut"] else [])],
             mend="give more rows of these labels, or --method full",
         )
+
+
+def _meant(recipe: Recipe, facts: dict[str, Any]) -> None:
+    """Raises DataError for descriptions that are not of the labels, and where there are pairs, which no description is like."""
+    if recipe.method == "zero-shot" and "text_pair" in facts["columns"]:
+        raise DataError("zero-shot compares one text with what labels mean, and these rows are pairs of texts", mend="--method full")
+    if recipe.data.descriptions:
+        with progress.silent():  # adapt says it
+            descriptions.rows(recipe, facts["labels"])
 
 
 def _prove(facts: dict[str, Any], folder: Path) -> None:
