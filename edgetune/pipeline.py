@@ -14,7 +14,7 @@ from edgetune.data import descriptions
 from edgetune.errors import RecipeError, RunError
 from edgetune.methods import search, teachers
 from edgetune.quant import profile
-from edgetune.recipe import AUTO, ContinualKeys, Recipe, dump, load
+from edgetune.recipe import AUTO, ContinualKeys, DomainKeys, Recipe, dump, load
 from edgetune.report import refresh
 from edgetune.target import Target
 from edgetune.workspace import Workspace, existing, opened, write_json, write_text
@@ -51,7 +51,8 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
             adapted = _adapt(workspace, recipe, dataset, begun)
             if recipe.adapt.generated and hasattr(tasks.get(recipe.task).module, "asked"):
                 _generate(workspace, recipe, dataset, adapted)
-            _other_tests(workspace, recipe, dataset, adapted)
+            plain = _source_only(workspace, recipe, dataset, begun, adapted) if recipe.domain.unlabelled else None
+            _other_tests(workspace, recipe, dataset, adapted, plain)
             merged = _merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
         if merged and "export" in wanted:
             bundles = _export(workspace, recipe, devices, dataset, merged)
@@ -130,7 +131,7 @@ def _chosen(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"method": found["facts"]["method"]})
 
 
-def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Adapted:
+def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], name: str = "adapt", folder: str = "") -> Adapted:
     from edgetune.stages.adapt import adapt
 
     key = {
@@ -144,8 +145,10 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")
         key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
-    folder = methods.get(recipe.method).folder
-    return _staged(workspace, "adapt", Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset, *begun])
+    if recipe.domain.unlabelled:
+        key["domain"] = {**recipe.domain.model_dump(mode="json"), "texts": _digest(recipe.domain.unlabelled)}
+    folder = folder or methods.get(recipe.method).folder
+    return _staged(workspace, name, Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset, *begun])
 
 
 def _base(recipe: Recipe) -> str:
@@ -182,14 +185,25 @@ def _generate(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: A
     _staged(workspace, "generated", Artifact, "generated", lambda out: generate(recipe, dataset, adapted, out), key, [dataset, adapted])
 
 
-def _other_tests(workspace: Workspace, recipe: Recipe, dataset: Dataset, model: Artifact) -> None:
+def _source_only(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], adapted: Adapted) -> Adapted | None:
+    """What the same training gives without target texts; where there are tests to compare the two on."""
+    if not (recipe.data.other_tests and recipe.adapt.baselines):
+        return None
+    from edgetune.methods import domain
+
+    progress.note(f"source-only, which {recipe.method} is compared with (adapt.baselines = false: without)")
+    return _adapt(workspace, domain.alone(recipe, adapted.facts["settings"]), dataset, begun, "source_only", "source_only")
+
+
+def _other_tests(workspace: Workspace, recipe: Recipe, dataset: Dataset, model: Artifact, plain: Adapted | None = None) -> None:
     if not recipe.data.other_tests:
         return
     from edgetune.data.other_tests import digests
     from edgetune.stages.other_tests import measure
 
     key = {"files": digests(recipe), "on_bad_row": recipe.data.on_bad_row}
-    _staged(workspace, "other_tests", Artifact, "other_tests", lambda out: measure(recipe, dataset, model, out), key, [dataset, model])
+    parents = [dataset, model, *([plain] if plain else [])]
+    _staged(workspace, "other_tests", Artifact, "other_tests", lambda out: measure(recipe, dataset, model, plain, out), key, parents)
 
 
 def _adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:
@@ -338,6 +352,10 @@ def _complete(recipe: Recipe, until: str) -> None:
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
     search.check(recipe)
+    if recipe.method in methods.DOMAIN or recipe.domain != DomainKeys():
+        from edgetune.methods import domain
+
+        domain.check(recipe)
     if recipe.data.other_tests:
         from edgetune.data import other_tests
 

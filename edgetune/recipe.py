@@ -118,6 +118,11 @@ class ContinualKeys(Section):
     ewc: float = Field(0.0, ge=0, description="how strongly weights that the old rows need are held (EWC, arXiv:1612.00796; 0: off)")
 
 
+class DomainKeys(Section):
+    unlabelled: str = Field("", description="file or folder with texts of the target domain, without labels (methods dann, coral, mmd)")
+    strength: float | None = Field(None, ge=0, description="how much it counts that the domains are unlike (none: the method's default)")
+
+
 class CompressKeys(Section):
     """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
 
@@ -170,6 +175,7 @@ class Recipe(Section):
     distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
     continual: ContinualKeys = ContinualKeys()
+    domain: DomainKeys = DomainKeys()
     compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
@@ -188,6 +194,7 @@ TRAINING_KEYS = (
     "distillation",
     "search",
     "continual",
+    "domain",
 )
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 CARD_KEYS = ("data.licence", "data.other_tests", "adapt.generated")  # but these are only told, or say how much is measured

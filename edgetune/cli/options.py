@@ -46,6 +46,7 @@ PANELS = {
     "search": "Search",
     "distillation": "Distillation",
     "continual": "Learning more",
+    "domain": "Another domain",
     "compress": "Smaller model",
     "export": "Export",
 }

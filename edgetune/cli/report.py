@@ -130,12 +130,16 @@ def other_tests(facts: Report) -> Iterable[Table | str]:
     if not sets:
         return
     name = recipe_metric(facts)
-    own = part(part(facts, "adapt") or part(facts, "merge"), "test")
-    rows = [("test", f"{facts['prepare']['rows']['test']:,}", number(own.get(name)), "")]
-    rows += [
-        (each, f"{one['rows']:,}", number(one["value"]), span(one["ci95"], ".4f") if one["ci95"] else "") for each, one in sets.items()
-    ]
-    columns = ("rows", name.replace("_", " "), "95 % interval")
+    own = {"rows": facts["prepare"]["rows"]["test"], "value": part(part(facts, "adapt") or part(facts, "merge"), "test").get(name)}
+    compared = "test" in sets
+    rows = []
+    for each, one in {"test": own, **sets}.items():
+        cells = [each, f"{one['rows']:,}", number(one["value"]), span(one["ci95"], ".4f") if one.get("ci95") else ""]
+        if compared:
+            plain = one["source_only"]
+            cells += [number(plain["metrics"][name]), f"{plain['difference']['value']:+.4f} ({span(plain['difference']['ci95'], '+.4f')})"]
+        rows.append(cells)
+    columns = ("rows", name.replace("_", " "), "95 % interval", *(("source-only", "difference (95 %)") if compared else ()))
     yield table(rows, "test set", *columns, title="other tests", right=columns)
 
 

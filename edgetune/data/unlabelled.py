@@ -40,11 +40,16 @@ def _lines(path: Path, recipe: Recipe) -> list[str]:
 
 def _column(path: Path, recipe: Recipe) -> list[str]:
     table = read(path, recipe.data.encoding)
-    columns = tasks.get(recipe.task).columns
-    asked = next((column for column in ASKED if column in columns), "text")
-    names = [getattr(recipe.data, asked), *columns.get(asked, (asked,))]
+    asked = next((column for column in ASKED if column in tasks.get(recipe.task).columns), "text")
+    names = _names(recipe, asked)
     lower = {name.lower(): name for name in table.columns}
     name = next((lower[name.lower()] for name in names if name.lower() in lower), None)
+    labelled = [lower[label.lower()] for column in tasks.LABELLED for label in _names(recipe, column) if label.lower() in lower]
+    if of := next((label for label in labelled if label != name and any(row.get(label) not in (None, "") for _, row in table.rows)), ""):
+        raise DataError(
+            f'{path} has labels (column "{of}"), and is given as texts without labels',
+            mend="leave the column out, or learn from it: --data",
+        )
     if name is None and len(table.columns) == 1:
         name = table.columns[0]
     if name is None:
@@ -52,3 +57,9 @@ def _column(path: Path, recipe: Recipe) -> list[str]:
     if table.bad:
         progress.warn(f"{path}: {len(table.bad)} rows could not be read and were left out")
     return [str(row[name]) for _, row in table.rows if row.get(name)]
+
+
+def _names(recipe: Recipe, column: str) -> list[str]:
+    """Those under which a column of the task is found; none where it has no such column."""
+    columns = tasks.get(recipe.task).columns
+    return [name for name in (getattr(recipe.data, column), *columns[column]) if name] if column in columns else []

@@ -7,8 +7,8 @@ merge(recipe, folder, labels) -> Merge        the plain float32 model, and the m
 
 and, where a method learns from something else than rows:
 
-training(lesson) -> what learns in the task's place: its `examples` (what it calls them: `unit`), `collate`, `loss`, `score`, and, where the
-trained model must be brought to the task's answers, `finish(model)`
+training(lesson) -> what learns in the task's place: its `examples` (what it calls them: `unit`), `collate`, `loss`, `score`; where it
+changes on the way, `at(share of the training that is done)`; and, where the trained model must be brought to the task's answers, `finish(model)`
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ def heads(names: Iterable[str]) -> set[str]:
     """Those of HEADS among the dotted `names` of a model's parts; none where only a pooler is there, which nothing reads."""
     found = {part for name in names for part in name.split(".")} & set(HEADS)
     return found if found - set(POOLERS) else set()
+
+
+DOMAIN = ("dann", "coral", "mmd")  # methods that learn from texts of another domain too: `edgetune.methods.domain`
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,29 @@ METHODS: dict[str, Method] = {
             module="edgetune.methods.distillation",
             tasks=frozenset({"text-classification", "multi-label-classification", "relation-extraction"}),
             searched=("adapt.learning_rate", "adapt.epochs"),
+        ),
+        *(
+            Method(
+                name=name,
+                title=title,
+                when=when,
+                defaults={"encoder": Defaults(5, 32, 2e-4, least_steps=500)},
+                folder="checkpoint",
+                module="edgetune.methods.domain",
+                tasks=frozenset({"text-classification"}),
+            )
+            for name, (title, when) in zip(
+                DOMAIN,
+                (
+                    (
+                        "domains made alike by a classifier that must not tell them apart (arXiv:1505.07818)",
+                        "labels of one domain, texts of another",
+                    ),
+                    ("domains made alike in their covariances (arXiv:1607.01719)", "as dann, with no second classifier"),
+                    ("domains made alike in their distributions, by kernels (arXiv:1502.02791)", "as dann, with no second classifier"),
+                ),
+                strict=True,
+            )
         ),
         Method(
             name="lora",

@@ -63,7 +63,7 @@ class State:
 class Problem:
     """What is learned: examples, how they become batches, and how well a model does on validation (higher is better)."""
 
-    task: Any  # has `collate` and `loss`, as the modules of `tasks` do
+    task: Any  # has `collate` and `loss`, as the modules of `tasks` do, and perhaps `at(share of the training that is done)`
     examples: Sequence[Mapping[str, Any]]
     pad_id: int
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
@@ -117,6 +117,8 @@ def train(
             order = _order(problem.examples, settings, state.epoch)
             model.train()
             for batch in order[state.batch :][: total - state.step]:
+                if hasattr(problem.task, "at"):
+                    problem.task.at(state.step / total)
                 loss = _step(model, [problem.examples[i] for i in batch], problem, weights, optimizer, device, settings, state)
                 schedule.step()
                 state.step, state.batch, state.loss = state.step + 1, state.batch + 1, state.loss + loss
