@@ -197,6 +197,7 @@ TRAINING_KEYS = (
     "domain",
 )
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
+ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere
 CARD_KEYS = ("data.licence", "data.other_tests", "adapt.generated")  # but these are only told, or say how much is measured
 
 

@@ -1,0 +1,62 @@
+"""Everything that can be refused before a file is written or a model loaded."""
+
+from __future__ import annotations
+
+from edgetune import methods, tasks
+from edgetune.data import descriptions, other_tests
+from edgetune.errors import RecipeError
+from edgetune.methods import search, teachers
+from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, Recipe
+
+
+def complete(recipe: Recipe, until: str) -> None:
+    """Raises RequestError for a recipe that cannot be done `until` that stage."""
+    task = tasks.get(recipe.task)
+    if recipe.method not in (ELSEWHERE, AUTO):
+        method = methods.get(recipe.method)
+        if not method.fits(task):
+            fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
+            raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+    search.check(recipe)
+    if recipe.method in methods.DOMAIN or recipe.domain != DomainKeys():
+        from edgetune.methods import domain
+
+        domain.check(recipe)
+    if recipe.data.other_tests:
+        other_tests.digests(recipe)
+    if recipe.method == "distillation":
+        teachers.named(recipe)
+        if recipe.adapt.class_weights != "none":
+            raise RecipeError(
+                f"adapt.class_weights = {recipe.adapt.class_weights}, but distillation learns the teacher's answers, not classes",
+                mend="leave adapt.class_weights away, and give the teacher balanced ones",
+            )
+    if recipe.data.descriptions and task.name not in descriptions.TASKS:
+        raise RecipeError(
+            f"data.descriptions is for {', '.join(descriptions.TASKS)}, and not for {task.name}", mend="leave data.descriptions away"
+        )
+    if recipe.method == "zero-shot" and recipe.adapt.class_weights != "none":
+        raise RecipeError("zero-shot learns from no row, so that none can weigh more", mend="leave adapt.class_weights away")
+    if recipe.data.shots and "label" not in task.columns:
+        fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
+        raise RecipeError(
+            f"data.shots = {recipe.data.shots}, but a row of {task.name} has no one label",
+            details=[f"tasks with a label a row: {', '.join(fitting)}"],
+            mend="leave data.shots away",
+        )
+    if recipe.adapt.class_weights != "none" and not hasattr(task.module, "weights"):
+        fitting = [name for name, row in tasks.TASKS.items() if hasattr(row.module, "weights")]
+        raise RecipeError(
+            f"adapt.class_weights = {recipe.adapt.class_weights}, but {task.name} has no classes",
+            details=[f"tasks with classes: {', '.join(fitting)}"],
+            mend="leave adapt.class_weights away",
+        )
+    if recipe.export.stop and task.family == "encoder":
+        raise RecipeError(f"export.stop is given, but {task.name} writes no text", mend="leave export.stop away")
+    if "" in recipe.export.stop:
+        raise RecipeError("export.stop holds an empty text, which would end every answer before it begins", mend="leave it away")
+    missing = [name for name, value in (("model", recipe.model), ("data.path", recipe.data.path), ("output", recipe.output)) if not value]
+    if missing:
+        raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")
+    if until in ("export", "benchmark") and not recipe.export.targets:
+        raise RecipeError("no target given", mend="edgetune targets detect names this machine's; edgetune targets list shows all")
