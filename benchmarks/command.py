@@ -1,13 +1,17 @@
-"""The command line as a user types it, each command a process of its own, and what a run has to tell."""
+"""What the scripts share: the command line as a user types it, each command a process of its own; what a run has to tell; intervals."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import t as student
 
 
 def edgetune(*arguments: str) -> float:
@@ -20,3 +24,12 @@ def edgetune(*arguments: str) -> float:
 def report(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "report.json").read_text("utf-8"))
     return found
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and Student's 95 % interval; of one value there is none."""
+    mean = statistics.mean(values)
+    if len(values) < 2:
+        return mean, float("-inf"), float("inf")
+    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return mean, mean - half, mean + half

@@ -22,8 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
-from scipy.stats import t as student
+from command import edgetune, interval, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -96,15 +95,6 @@ def measure(asked: argparse.Namespace, way: str, seed: int, settings: Sequence[s
         **{"seed": seed, "source": facts["adapt"]["test"]["accuracy"], "target": target["value"], "target_ci95": target["ci95"]},
         **{"seconds": facts["adapt"]["seconds"], "wall_seconds": seconds, "epochs": len(facts["adapt"]["history"])},
     }
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval over the seeds; of one seed there is none."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return mean, float("-inf"), float("inf")
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return mean, mean - half, mean + half
 
 
 def shown(found: Mapping[str, Any]) -> str:
