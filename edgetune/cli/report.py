@@ -130,7 +130,8 @@ def other_tests(facts: Report) -> Iterable[Table | str]:
     if not sets:
         return
     name = recipe_metric(facts)
-    own = {"rows": facts["prepare"]["rows"]["test"], "value": part(part(facts, "adapt") or part(facts, "merge"), "test").get(name)}
+    model = part(facts, "adapt") or part(facts, "merge")
+    own = {"rows": facts["prepare"]["rows"]["test"], "value": part(model, "test").get(name), "tokens": model.get("tokens")}
     compared = "test" in sets
     rows = []
     for each, one in {"test": own, **sets}.items():
@@ -138,8 +139,10 @@ def other_tests(facts: Report) -> Iterable[Table | str]:
         if compared:
             plain = one["source_only"]
             cells += [number(plain["metrics"][name]), f"{plain['difference']['value']:+.4f} ({span(plain['difference']['ci95'], '+.4f')})"]
-        rows.append(cells)
-    columns = ("rows", name.replace("_", " "), "95 % interval", *(("source-only", "difference (95 %)") if compared else ()))
+        tokens = one.get("tokens") or {}
+        rows.append([*cells, f"{tokens['unknown']:.1%}" if tokens else None, number(tokens.get("a_word"), 2)])
+    beside = ("source-only", "difference (95 %)") if compared else ()
+    columns = ("rows", name.replace("_", " "), "95 % interval", *beside, "unknown tokens", "tokens a word")
     yield table(rows, "test set", *columns, title="other tests", right=columns)
 
 

@@ -19,7 +19,7 @@ from edgetune.artifact import Dataset
 from edgetune.data import descriptions
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
-from edgetune.methods import before, continual, ewc, loop, memory, search
+from edgetune.methods import before, continual, coverage, ewc, loop, memory, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
@@ -43,6 +43,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     pad_id, longest = tokenizer.pad_token_id, max_length(recipe, base_config(recipe), tokenizer)
     rows = {name: data.rows(dataset.path, name) for name in ("train", "validation", "test")}
     splits = {name: encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
+    covered = {name: coverage.measure(tokenizer, rows[name]) for name in ("train", "test")}
+    coverage.tell("train", covered["train"])
     taught = None
     if hasattr(module, "training"):
         of = tasks.of(task.name, dataset.facts["columns"])
@@ -125,6 +127,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         "steps": state.step,
         "settings": asdict(settings),
         "max_length": longest,
+        "tokens": covered["test"],
         "labels": labels,
         "inputs": list(tasks.inputs(task.module.collate(probe[:1], pad_id))),
         "trained_weights": trained,

@@ -13,6 +13,7 @@ from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Adapted, Artifact, Dataset, Merged
 from edgetune.data import other_tests
 from edgetune.data.other_tests import OtherTest
+from edgetune.methods import coverage
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import load_merged, load_tokenizer, tokenizer_in
 from edgetune.recipe import Recipe
@@ -25,8 +26,9 @@ def measure(recipe: Recipe, dataset: Dataset, model: Artifact, plain: Adapted | 
     """Score `model` (adapted, or merged where it was trained elsewhere) on each of `data.other_tests`, and write what was found into `out`.
 
     Returns `sets`, by name: what `edgetune.data.other_tests` says of the rows, `metrics`, and what `edgetune.runtime.quality.facts` adds (the
-    metric's 95 % interval). Where there is a `plain` model, which learned from the labelled rows alone, its `source_only` metrics and how much
-    more the model has, by paired rows; and the same of the run's own rows, as `test`. Raises DataError for rows that cannot be used.
+    metric's 95 % interval), and `tokens`: whether the base knows their language (`edgetune.methods.coverage`). Where there is a `plain` model,
+    which learned from the labelled rows alone, its `source_only` metrics and how much more the model has, by paired rows; and the same of the
+    run's own rows, as `test`. Raises DataError for rows that cannot be used.
     """
     task, facts = tasks.get(recipe.task), model.facts
     labels, longest = list(facts["labels"]), facts["max_length"]
@@ -40,8 +42,10 @@ def measure(recipe: Recipe, dataset: Dataset, model: Artifact, plain: Adapted | 
     scores = {name: score(task, loaded, some, tokenizer.pad_token_id, name) for name, some in examples.items()}
     found: dict[str, Any] = {}
     for name, one in sets.items():
+        covered = coverage.measure(tokenizer, one.rows)
+        coverage.tell(name, covered, facts.get("tokens"))
         metrics: Mapping[str, float] = task.module.metrics(scores[name], labels)
-        found[name] = {**one.facts, "metrics": metrics, **quality.facts(scores[name], task, labels)}
+        found[name] = {**one.facts, "tokens": covered, "metrics": metrics, **quality.facts(scores[name], task, labels)}
         span = " (95 % {:.4f} .. {:.4f})".format(*found[name]["ci95"]) if found[name]["ci95"] else ""
         progress.note(f"{name}: {_words(task)} {metrics[task.metric]:.4f}{span} on {len(examples[name]):,} rows")
     if plain:

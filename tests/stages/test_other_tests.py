@@ -45,6 +45,7 @@ def test_a_finished_run_is_measured_and_not_trained_again(folder: Path) -> None:
     assert (near["rows"], near["overlap"], near["dropped"]) == (40, 0, [])
     assert far["rows"] == len(ROWS) + 1 and far["overlap"] <= 1
     assert [one["reason"] for one in far["dropped"]] == ["a label never seen in train"]
+    assert near["tokens"]["unknown"] == 0 < near["tokens"]["a_word"] and after["adapt"]["facts"]["tokens"]["unknown"] == 0
     assert far["ci95"][0] < far["metrics"]["accuracy"] == far["value"] < far["ci95"][1]
     notes = " ".join(after["other_tests"]["notes"])
     assert "far: 1 rows dropped: 1 with a label never seen in train" in notes
@@ -88,3 +89,13 @@ def test_a_model_that_was_trained_elsewhere(folder: Path, tmp_path: Path) -> Non
     keys = {"model": str(tmp_path / "model"), "task": "text-classification", "method": pipeline.ELSEWHERE, "output": str(tmp_path / "run")}
     pipeline.run(load(None, {**keys, "data.path": str(folder / "data.csv"), "data.other_tests": f"near={folder / 'near.csv'}"}), "merge")
     assert Workspace(tmp_path / "run").manifest["stages"]["other_tests"]["facts"]["sets"]["near"]["rows"] == 40
+
+
+def test_a_language_that_the_base_does_not_know_is_told(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    tiny.table(folder / "zh.csv", [(f"打开 {i} 灯", label) for i, label in enumerate(tiny.LABELS)])
+    pipeline.run(asked(folder, output=str(tmp_path / "run"), data__other_tests=[str(folder / "zh.csv")]), "adapt")
+    facts = Workspace(tmp_path / "run").manifest["stages"]["other_tests"]
+    assert facts["facts"]["sets"]["zh"]["tokens"]["unknown"] > 0.5
+    assert any(note.startswith("zh: the base does not know") for note in facts["notes"])
+    assert "unknown tokens" in (tmp_path / "run" / "report.html").read_text("utf-8")
