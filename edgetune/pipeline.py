@@ -11,9 +11,9 @@ from edgetune import methods, progress, source, tasks
 from edgetune.artifact import Adapted, Artifact, Bundle, Dataset, Graph, Merged, file_digest, folder_digest
 from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
-from edgetune.methods import check, teachers
+from edgetune.methods import augmented, check, teachers
 from edgetune.quant import profile
-from edgetune.recipe import AUTO, ELSEWHERE, ContinualKeys, Recipe, dump, load
+from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, dump, load
 from edgetune.report import refresh
 from edgetune.target import Target
 from edgetune.workspace import Workspace, existing, opened, write_json, write_text
@@ -132,10 +132,12 @@ def _chosen(recipe: Recipe) -> Recipe:
 def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], name: str = "adapt", folder: str = "") -> Adapted:
     from edgetune.stages.adapt import adapt
 
+    made = _augment(workspace, recipe, dataset, begun)
     key = {
         **recipe.model_dump(include={"model", "task", "method", "seed", "lora"}, mode="json"),
         "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
+        **({"augment": recipe.augment.model_dump(mode="json")} if recipe.augment != AugmentKeys() else {}),
         "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
         **({"descriptions": _digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
@@ -146,12 +148,26 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
     if recipe.domain.unlabelled:
         key["domain"] = {**recipe.domain.model_dump(mode="json"), "texts": _digest(recipe.domain.unlabelled)}
     folder = folder or methods.get(recipe.method).folder
-    return _staged(workspace, name, Adapted, folder, lambda out: adapt(recipe, dataset, out), key, [dataset, *begun])
+    return _staged(workspace, name, Adapted, folder, lambda out: adapt(recipe, dataset, out, *made), key, [dataset, *begun, *made])
 
 
 def _base(recipe: Recipe) -> str:
     """The digest of a local base; of a run that starts from another one that is in what it kept."""
     return "" if recipe.start else source.digest(recipe.model)
+
+
+def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> list[Artifact]:
+    """The rows that are made to learn from, if any are. Self-training learns a first model before."""
+    if not augmented.makes(recipe):
+        return []
+    from edgetune.stages.augment import augment
+
+    first = augmented.first(recipe)
+    teacher = _adapt(workspace, first, dataset, begun, "first", "first") if first else None
+    key = {**recipe.augment.model_dump(mode="json", include=augmented.KEYS), "seed": recipe.seed, "task": recipe.task}
+    key["texts"] = _digest(recipe.augment.unlabelled)
+    parents = [dataset, *([teacher] if teacher else [])]
+    return [_staged(workspace, "augment", Artifact, "augmented", lambda out: augment(recipe, dataset, teacher, out), key, parents)]
 
 
 def _continued(recipe: Recipe) -> Recipe:

@@ -15,7 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgetune.errors import RecipeError, did_you_mean
 
-LISTED = ("data.other_tests", "export.targets", "export.schemes", "distillation.teacher")  # may be given as one text with commas
+LISTED = (
+    "data.other_tests",
+    "export.targets",
+    "export.schemes",
+    "distillation.teacher",
+    "augment.kinds",
+)  # may be given as one text with commas
 LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
 
 
@@ -123,6 +129,19 @@ class DomainKeys(Section):
     strength: float | None = Field(None, ge=0, description="how much it counts that the domains are unlike (none: the method's default)")
 
 
+class AugmentKeys(Section):
+    """Rows that are made; validation and test stay as they are."""
+
+    kinds: tuple[str, ...] = Field(
+        (), description="more rows to learn from: typos, speech, word-dropout, entity-swap, mixup, self-training"
+    )
+    copies: int = Field(1, ge=1, description="altered copies of each training row, of each kind that alters texts")
+    noisy_test: str = Field("", description="also score the test rows altered so: typos, speech, ... (empty: typos, where kinds are given)")
+    mixup_alpha: float = Field(0.4, gt=0, description="how evenly mixup mixes two rows: Beta(alpha, alpha)")
+    unlabelled: str = Field("", description="file or folder with texts that self-training labels")
+    threshold: float = Field(0.9, gt=0, le=1, description="confidence from which self-training believes its first model")
+
+
 class CompressKeys(Section):
     """A number of 0 leaves that part as it is; without a number, --fit may choose one."""
 
@@ -176,6 +195,7 @@ class Recipe(Section):
     search: SearchKeys = SearchKeys()
     continual: ContinualKeys = ContinualKeys()
     domain: DomainKeys = DomainKeys()
+    augment: AugmentKeys = AugmentKeys()
     compress: CompressKeys = CompressKeys()
     export: ExportKeys = ExportKeys()
 
@@ -195,6 +215,7 @@ TRAINING_KEYS = (
     "search",
     "continual",
     "domain",
+    "augment",
 )
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere

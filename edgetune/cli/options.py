@@ -29,6 +29,7 @@ NAMED = {
     "search.trials": "--search",
     "distillation.teacher": "--teacher",
     "continual.run": "--continue",
+    "augment.kinds": "--augment",
     "export.targets": "--target",
     "export.schemes": "--scheme",
     "export.max_size_mb": "--max-size",
@@ -47,6 +48,7 @@ PANELS = {
     "distillation": "Distillation",
     "continual": "Learning more",
     "domain": "Another domain",
+    "augment": "Augmentation",
     "compress": "Smaller model",
     "export": "Export",
 }

@@ -121,6 +121,7 @@ def targets() -> Iterator[str]:
 
 
 def methods_and_tasks() -> Iterator[str]:
+    from edgetune.data.augment import AUGMENTATIONS
     from edgetune.methods import METHODS
     from edgetune.tasks import TASKS
 
@@ -128,6 +129,25 @@ def methods_and_tasks() -> Iterator[str]:
     yield from _table(
         ("method", "what it does", "when to use it", "models"),
         [(f"`{m.name}`", m.title, m.when, ", ".join(m.defaults)) for m in METHODS.values()],
+    )
+    yield from (
+        "",
+        "# Augmentations",
+        "",
+        "Rows made to learn from, `--augment NAME,...`: see [augmentation](../methods/augmentation.md).",
+        "",
+    )
+    yield from _table(
+        ("augmentation", "what it does", "when to use it", "tasks"),
+        [
+            (
+                f"`{a.name}`",
+                a.title,
+                a.when,
+                "all" if all(map(a.fits, TASKS.values())) else ", ".join(t.name for t in TASKS.values() if a.fits(t)),
+            )
+            for a in AUGMENTATIONS.values()
+        ],
     )
     yield from ("", "# Tasks", "")
     yield from _table(

@@ -57,8 +57,10 @@ def adapted(facts: Report) -> Iterable[Table | str]:
     if auto := part(facts, "auto"):
         yield f"method: {auto['method']} (auto: {auto['why']})"
     before = found.get("baselines") or {}
+    noisy = part(found, "noisy_test")
     columns = {
         "adapted": test,
+        **({f"with {noisy['kind']}": noisy["metrics"]} if noisy else {}),
         **{name.replace("_", " "): metrics for name, metrics in before.items()},
         "on validation": found.get("validation") or {},
     }

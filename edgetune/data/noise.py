@@ -32,7 +32,7 @@ def typos(rows: Iterable[Mapping[str, Any]], seed: int) -> list[dict[str, Any]]:
     A letter becomes its neighbour on a QWERTY keyboard, is lost, doubled, or changes places with the next. A text without a word of three
     letters stays as it is.
     """
-    return [_with_question(row, lambda text: mistype(text, random.Random(f"{seed} {text}"))) for row in rows]
+    return [with_question(row, lambda text: mistype(text, random.Random(f"{seed} {text}"))) for row in rows]
 
 
 def unseen(rows: Iterable[Mapping[str, Any]], train_texts: Iterable[str], tokenizer: Any) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def _altered(text: str, change: Change, draw: random.Random, others: Sequence[st
     return draw.choice(SURFACES)(new) if draw.random() < 0.2 else new
 
 
-def _marked(markers: Sequence[str]) -> re.Pattern[str]:
+def marked(markers: Sequence[str]) -> re.Pattern[str]:
     """What stands between two markers, with them: one group for each pair of markers."""
     pairs = zip(markers[::2], markers[1::2], strict=True)
     return re.compile("|".join(f"({re.escape(opening)}.*?{re.escape(closing)})" for opening, closing in pairs), re.DOTALL)
@@ -91,7 +91,7 @@ def _outside(text: str, markers: Sequence[str], change: Callable[[str], str]) ->
     if not markers:
         return change(text)
     out, at = "", 0
-    for place in [*(match.span() for match in _marked(markers).finditer(text)), (len(text), len(text))]:
+    for place in [*(match.span() for match in marked(markers).finditer(text)), (len(text), len(text))]:
         part = text[at : place[0]]
         new = change(part) if part.strip() else part
         out += " " * part.startswith(" ") + new.strip() + " " * part.endswith(" ") + text[slice(*place)]
@@ -101,8 +101,8 @@ def _outside(text: str, markers: Sequence[str], change: Callable[[str], str]) ->
 
 def _entities(text: str, other: str, markers: Sequence[str]) -> str:
     """`text` with what `other` has between the same markers."""
-    given = {match.lastindex: match.group() for match in _marked(markers).finditer(other)}
-    return _marked(markers).sub(lambda match: given.get(match.lastindex, match.group()), text)
+    given = {match.lastindex: match.group() for match in marked(markers).finditer(other)}
+    return marked(markers).sub(lambda match: given.get(match.lastindex, match.group()), text)
 
 
 def _plain(texts: Sequence[str], markers: Sequence[str]) -> list[str]:
@@ -217,7 +217,7 @@ def _question(row: Mapping[str, Any]) -> str:
     return question(row)
 
 
-def _with_question(row: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def with_question(row: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The row with its text, prompt, question or source changed; words of a tagged text keep their tags and get their new places."""
     if "words" in row:
         return _with_words(row, change)

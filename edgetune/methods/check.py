@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgetune import methods, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
-from edgetune.methods import search, teachers
+from edgetune.methods import augmented, search, teachers
 from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, Recipe
 
 
@@ -18,6 +18,7 @@ def complete(recipe: Recipe, until: str) -> None:
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
     search.check(recipe)
+    augmented.check(recipe)
     if recipe.method in methods.DOMAIN or recipe.domain != DomainKeys():
         from edgetune.methods import domain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,11 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from edgetune import data, methods, progress, tasks
-from edgetune.artifact import Dataset
-from edgetune.data import descriptions
+from edgetune.artifact import Artifact, Dataset
+from edgetune.data import augment, descriptions
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
-from edgetune.methods import before, continual, coverage, ewc, loop, memory, search
+from edgetune.methods import before, continual, coverage, ewc, loop, memory, mixup, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
@@ -32,8 +33,9 @@ SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative
 MOST_EPOCHS = 20
 
 
-def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
-    """Train, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines and how they were measured."""
+def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | None = None) -> dict[str, Any]:
+    """Train, on the rows that were `augmented` too, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines and
+    how they were measured."""
     started = time.monotonic()
     task, method = tasks.get(recipe.task), methods.get(recipe.method)
     module = import_module(method.module)
@@ -45,11 +47,13 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     splits = {name: encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
     covered = {name: coverage.measure(tokenizer, rows[name]) for name in ("train", "test")}
     coverage.tell("train", covered["train"])
+    made = data.rows(augmented.path, "augmented") if augmented else []
+    learned = splits["train"] + (encode(task, made, tokenizer, longest, labels, "augmented") if made else [])
     taught = None
     if hasattr(module, "training"):
         of = tasks.of(task.name, dataset.facts["columns"])
-        taught = module.training(methods.Lesson(recipe, of, labels, rows["train"], splits["train"], tokenizer, longest, device, out.parent))
-    examples, unit = (taught.examples, taught.unit) if taught else (splits["train"], "rows")
+        taught = module.training(methods.Lesson(recipe, of, labels, rows["train"] + made, learned, tokenizer, longest, device, out.parent))
+    examples, unit = (taught.examples, taught.unit) if taught else (learned, "rows")
     settings = resolve(recipe, len(examples))
     _tell_memory(recipe, settings, dataset, device, labels)
 
@@ -66,7 +70,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
     )
     progress.note(steps if trained else f"nothing is trained by steps: the head is fitted to {len(examples)} {unit}")
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method.name}")
-    learns = _learner(recipe, task, splits["train"], model, labels)
+    learns = _learner(recipe, task, learned, model, labels)
     pairs = "text_pair" in dataset.facts["columns"]
     names = [] if pairs or task.name not in descriptions.TASKS else before.described(recipe, task, labels, tokenizer, longest)
     untrained = before.measure(recipe, learns, model, splits, pad_id, labels, device, out.parent, names)
@@ -88,7 +92,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
 
     def train(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
         asked = replace(problem, task=ewc.Elastic(learns, model, *held, recipe.continual.ewc)) if held else problem
-        return loop.train(model, asked, resolve(recipe, len(examples)), device, scratch, stop)
+        with _mixed(recipe, asked.task, model, pad_id) as what:
+            return loop.train(model, replace(asked, task=what), resolve(recipe, len(examples)), device, scratch, stop)
 
     def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path) -> loop.State:
         state = train(model, recipe, scratch)
@@ -114,6 +119,9 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path) -> dict[str, Any]:
         state = learn(model, recipe, out.parent)
     scored = {name: score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
     facts = _facts(recipe, task, scored, labels, rows["test"]) | searched
+    if altered := augment.noisy_by(recipe):
+        said = encode(task, augment.noisy(rows["test"], altered, task), tokenizer, longest, labels, "noisy test")
+        facts["noisy_test"] = _noisy(task, altered, score(task, model, said, pad_id, "noisy test"), scored["test"], labels)
     if recipe.continual.run:
         facts["continual"] = _forgetting(recipe, task, dataset, scored["test"], splits["test"], tokenizer, longest, labels)
     probe = splits["validation"][: 2 * settings.batch_size]
@@ -188,6 +196,21 @@ def _facts(
     if task.family == "encoder" and len(keep) < len(test_rows) == len(scored["test"].value):
         facts["test_without_overlap"] = task.module.metrics(scored["test"].take(keep), labels)
     return facts
+
+
+def _mixed(recipe: Recipe, learns: Any, model: PreTrainedModel, pad_id: int) -> Any:
+    """A context in which `model` learns from rows that are mixed, where the recipe asks for it."""
+    return mixup.mixed(learns, model, recipe.augment.mixup_alpha, pad_id) if "mixup" in recipe.augment.kinds else nullcontext(learns)
+
+
+def _noisy(task: Task, kind: str, scores: Scores, clean: Scores, labels: Sequence[str]) -> dict[str, Any]:
+    """Metrics on the test rows as `kind` alters them, and how much that is less than on them as they are."""
+    found = {"kind": kind, "metrics": task.module.metrics(scores, labels), "difference": difference(scores, clean, task)}
+    metric = task.metric
+    progress.note(
+        f"test rows with {kind}: {metric} {found['metrics'][metric]:.4f}, {task.module.metrics(clean, labels)[metric]:.4f} without"
+    )
+    return found
 
 
 def _forgetting(
