@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from edgetune.errors import GateError, RequestError
+from edgetune.errors import GateError, MissingExtra, RequestError
 from edgetune.methods import integrated_gradients
 from edgetune.methods.integrated_gradients import Explainer
 from edgetune.tasks import attribution
@@ -78,3 +80,10 @@ def test_tokens_of_words() -> None:
     words = attribution.words({"a": "one two", "b": "tea"})
     spans, fields = [(0, 0), (0, 2), (2, 5), (3, 7), (0, 3), (7, 9)], [None, "a", "a", "a", "b", "a"]
     assert integrated_gradients._of_words(words, [8.0, 1.0, 2.0, 4.0, 0.5, 16.0], spans, fields) == ([3.0, 4.0, 0.5], 24.0)
+
+
+def test_without_captum_a_bundle_can_still_be_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(MissingExtra) as refused:
+        Explainer(tmp_path, "text-classification", tiny.LABELS, 16)
+    assert refused.value.exit_code == 2 and "edgetune[explain]" in str(refused.value.mend)
