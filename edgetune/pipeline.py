@@ -142,6 +142,8 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
         **_earlier(recipe, "merged", "ewc"),
         **({"descriptions": _digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
     }
+    if recipe.method in ("reptile", "maml"):
+        key["meta"] = recipe.meta.model_dump(mode="json")
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")
         key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]

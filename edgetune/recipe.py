@@ -114,6 +114,13 @@ class DistillationKeys(Section):
     temperature: float = Field(2.0, gt=0, description="softens the teacher's answers (arXiv:1503.02531)")
 
 
+class MetaKeys(Section):
+    ways: int = Field(8, ge=2, description="labels of an episode (methods reptile and maml)")
+    shots: int = Field(4, ge=1, description="rows of each of them to learn from, and as many to ask")
+    steps: int = Field(4, ge=1, description="steps of learning in an episode")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate inside an episode")
+
+
 class ContinualKeys(Section):
     run: str = Field("", description="finished run that learns more: its model is the start, its labels stay, new ones are allowed")
     replay: float = Field(
@@ -193,6 +200,7 @@ class Recipe(Section):
     lora: LoraKeys = LoraKeys()
     distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
+    meta: MetaKeys = MetaKeys()
     continual: ContinualKeys = ContinualKeys()
     domain: DomainKeys = DomainKeys()
     augment: AugmentKeys = AugmentKeys()
@@ -213,6 +221,7 @@ TRAINING_KEYS = (
     "lora",
     "distillation",
     "search",
+    "meta",
     "continual",
     "domain",
     "augment",

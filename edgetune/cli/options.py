@@ -46,6 +46,7 @@ PANELS = {
     "lora": "LoRA",
     "search": "Search",
     "distillation": "Distillation",
+    "meta": "Episodes",
     "continual": "Learning more",
     "domain": "Another domain",
     "augment": "Augmentation",

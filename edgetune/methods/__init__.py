@@ -8,7 +8,8 @@ merge(recipe, folder, labels) -> Merge        the plain float32 model, and the m
 and, where a method learns from something else than rows:
 
 training(lesson) -> what learns in the task's place: its `examples` (what it calls them: `unit`), `collate`, `loss`, `score`; where it
-changes on the way, `at(share of the training that is done)`; and, where the trained model must be brought to the task's answers, `finish(model)`
+changes on the way, `at(share of the training that is done)`; where the trained model must be brought to the task's answers, `finish(model)`; and
+in the place of `collate` and `loss`, `gradients(model, examples, device)`, which leaves them in the weights and returns the mean loss
 """
 
 from __future__ import annotations
@@ -132,6 +133,23 @@ METHODS: dict[str, Method] = {
             tasks=frozenset({"text-classification"}),
             least_rows=2,
             searched=("adapt.learning_rate", "adapt.epochs"),
+        ),
+        *(
+            Method(
+                name=name,
+                title=title,
+                when="a start that learns new labels from a few rows: many labels now, others later, with --from",
+                defaults={"encoder": Defaults(3, 4, 5e-5)},
+                folder="checkpoint",
+                module="edgetune.methods.meta",
+                tasks=frozenset({"text-classification"}),
+                least_rows=2,
+                searched=("adapt.learning_rate", "adapt.epochs"),
+            )
+            for name, title in (
+                ("reptile", "small tasks drawn from the labels, and steps towards what each ended at (arXiv:1803.02999)"),
+                ("maml", "small tasks drawn from the labels, and the gradient of what is asked after each (first order, arXiv:1703.03400)"),
+            )
         ),
         Method(
             name="distillation",

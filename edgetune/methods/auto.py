@@ -51,7 +51,7 @@ class Rule:
     why: str
 
 
-RULES = (
+RULES = (  # a method without one is for those who ask for it
     Rule("distillation", lambda case: case.teachers > 0, "no teacher is given (distillation.teacher)", "a teacher is given"),
     Rule(
         "few-shot",

@@ -91,15 +91,16 @@ def test_nothing_fits() -> None:
     with pytest.raises(RecipeError, match="no method fits") as raised:
         auto.choose(case(available=100 * MB, needs=dict.fromkeys(METHODS, 10 * GB), has_head=False))
     details = dict(detail.split(": ", 1) for detail in raised.value.details)
-    assert details.keys() == METHODS.keys()
+    assert details.keys() == {rule.method for rule in auto.RULES}
     assert details["full"] == "takes about 10,240 MB, and 100 MB are free"
     assert details["qlora"] == "for a GPU, and there is none"
     assert "no head" in details["head"]
     assert raised.value.mend
 
 
-def test_every_method_has_a_rule_and_a_case() -> None:
-    assert {rule.method for rule in auto.RULES} == METHODS.keys()
+def test_every_rule_has_a_method() -> None:
+    """Methods without a rule are for those who ask for them."""
+    assert len(auto.RULES) == len({rule.method for rule in auto.RULES} & METHODS.keys())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -20,7 +20,7 @@ from edgetune.methods import full
 from edgetune.stages import merge as stage
 from edgetune.tasks import text_classification as task
 
-METHODS = ("full", "head", "linear-probe", "few-shot", "lora")
+METHODS = ("full", "head", "linear-probe", "few-shot", "reptile", "maml", "lora")
 
 
 @pytest.mark.parametrize("method", METHODS)
