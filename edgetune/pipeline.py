@@ -142,7 +142,7 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
         **_earlier(recipe, "merged", "ewc"),
         **({"descriptions": _digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
     }
-    if recipe.method in ("reptile", "maml"):
+    if recipe.method in methods.EPISODIC:
         key["meta"] = recipe.meta.model_dump(mode="json")
     if recipe.method == "distillation":
         key["distillation"] = recipe.distillation.model_dump(mode="json")

@@ -115,9 +115,9 @@ class DistillationKeys(Section):
 
 
 class MetaKeys(Section):
-    ways: int = Field(8, ge=2, description="labels of an episode (methods reptile and maml)")
+    ways: int = Field(5, ge=2, description="labels of an episode (methods reptile and maml)")
     shots: int = Field(4, ge=1, description="rows of each of them to learn from, and as many to ask")
-    steps: int = Field(4, ge=1, description="steps of learning in an episode")
+    steps: int = Field(3, ge=1, description="steps of learning in an episode")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate inside an episode")
 
 

@@ -31,6 +31,9 @@ HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "
 POOLERS = ("pooler", "pooling_head")  # which are no head alone
 
 
+EPISODIC = ("reptile", "maml")  # methods that learn from small tasks: see `meta`
+
+
 def heads(names: Iterable[str]) -> set[str]:
     """Those of HEADS among the dotted `names` of a model's parts; none where only a pooler is there, which nothing reads."""
     found = {part for name in names for part in name.split(".")} & set(HEADS)
@@ -139,7 +142,7 @@ METHODS: dict[str, Method] = {
                 name=name,
                 title=title,
                 when="a start that learns new labels from a few rows: many labels now, others later, with --from",
-                defaults={"encoder": Defaults(3, 4, 5e-5)},
+                defaults={"encoder": Defaults(2, 2, 5e-5)},
                 folder="checkpoint",
                 module="edgetune.methods.meta",
                 tasks=frozenset({"text-classification"}),

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from edgetune import progress, tasks
+from edgetune.methods import EPISODIC
 from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
 from edgetune.methods.model import auto_class, base_config
@@ -69,13 +70,16 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
         trained = sum(weight.numel() for name, weight in meta.named_parameters() if found.intersection(name.split(".")))
     if recipe.method in ("linear-probe", "zero-shot"):
         trained = 0
+    copies = 3  # of each trained weight: its gradient and two moments
+    if recipe.method in EPISODIC:  # and those before an episode, what was found so far, and two moments inside it
+        rows, copies = recipe.meta.ways * recipe.meta.shots, 7
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
     task = tasks.get(recipe.task)
     of_tokens = not task.labelled and task.outputs == {"logits": (tasks.BATCH, tasks.SEQUENCE)}  # over the whole vocabulary
     activations += 3 * rows * tokens * getattr(config, "vocab_size", 0) * 4 if of_tokens else 0
     available = torch.cuda.mem_get_info()[0] if device.name == "cuda" else psutil.virtual_memory().available
-    return Estimate(weights, adapter, 12 * trained, activations, available)
+    return Estimate(weights, adapter, 4 * copies * trained, activations, available)
 
 
 def tell(estimate: Estimate, device: Device) -> None:

@@ -31,7 +31,7 @@ from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
 __all__ = ["attach", "merge", "restore", "save", "training"]
 
-HEAD_ROWS = 2000  # that the head is fitted to, of the labels in turn
+HEAD_ROWS = 1000  # that the head is fitted to, of the labels in turn
 HEAD_RATE = 100  # times the rate of the encoder: a new head has further to go
 
 
@@ -95,7 +95,7 @@ class Episodes(Probe):
             means = torch.stack([vectors[labels == label].mean(0) for label in range(self.ways)])
         head = (means / TEMPERATURE).requires_grad_()
         groups = [{"params": weights, "lr": self.rate}, {"params": [head], "lr": HEAD_RATE * self.rate}]
-        optimizer = torch.optim.Adam(groups, betas=(0.0, 0.999))  # without momentum, as the paper has it
+        optimizer = torch.optim.Adam(groups, betas=(0.0, 0.999), fused=True)  # without momentum, as the paper has it
         parts = [learned] if self.maml else [learned, asked]
         losses = []
         for step in range(self.steps):

@@ -25,7 +25,15 @@ PLAIN: dict[str, Any] = {
     "teachers": 0,
     "cuda": False,
     "available": 16 * GB,
-    "needs": {"full": 0.4 * GB, "head": 0.1 * GB, "few-shot": 0.4 * GB, "distillation": 0.4 * GB, "lora": 0.2 * GB, "qlora": 0.15 * GB},
+    "needs": {
+        **dict.fromkeys(METHODS, 0.4 * GB),
+        "full": 0.4 * GB,
+        "head": 0.1 * GB,
+        "few-shot": 0.4 * GB,
+        "distillation": 0.4 * GB,
+        "lora": 0.2 * GB,
+        "qlora": 0.15 * GB,
+    },
 }
 
 
