@@ -65,7 +65,7 @@ class Episodes(Probe):
 
     def gradients(self, model: PreTrainedModel, episodes: Sequence[Mapping[str, Any]], device: Device) -> float:
         """Leave in each weight's `grad` the mean over as many new episodes, and the weights as they were; the mean loss."""
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        weights: list[Any] = [weight for weight in model.parameters() if weight.requires_grad]
         before = [weight.detach().clone() for weight in weights]
         found = [torch.zeros_like(weight) for weight in before]
         total = 0.0
@@ -76,7 +76,7 @@ class Episodes(Probe):
                     if self.maml:
                         own = [weight.grad if weight.grad is not None else torch.zeros_like(weight) for weight in weights]
                     else:
-                        own = torch._foreach_sub(before, weights)
+                        own = list(torch._foreach_sub(before, weights))
                     torch._foreach_add_(found, own)
             finally:
                 with torch.no_grad():
