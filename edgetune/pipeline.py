@@ -13,7 +13,7 @@ from edgetune.compress import WHOLE, Size
 from edgetune.errors import RecipeError, RunError
 from edgetune.methods import augmented, check, teachers
 from edgetune.quant import profile
-from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, dump, load
+from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, changed, dump, load
 from edgetune.report import refresh
 from edgetune.target import Target
 from edgetune.workspace import Workspace, existing, opened, write_json, write_text
@@ -31,7 +31,7 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
         from edgetune.data import infer
 
         recipe = recipe.model_copy(update={"task": infer.task(recipe)})
-    recipe = _chosen(_started(recipe))
+    recipe = methods.ranked(_chosen(_started(recipe)))
     check.complete(recipe, until)
     wanted = STAGES[: STAGES.index(until) + 1]
     devices = _targets(recipe) if "export" in wanted else ()
@@ -111,9 +111,9 @@ def _choose(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[
     """The recipe with a method that fits; the run's says the same from here on."""
     from edgetune.stages.choose import choose
 
-    key = {**recipe.model_dump(include={"model", "task", "adapt"}, mode="json"), "files": _base(recipe)}
+    key = {**recipe.model_dump(include={"model", "task"}, mode="json"), "adapt": changed(recipe.adapt), "files": _base(recipe)}
     _staged(workspace, AUTO, Artifact, AUTO, lambda out: choose(recipe, dataset, out), key, [dataset, *begun])
-    recipe = _chosen(recipe)
+    recipe = methods.ranked(_chosen(recipe))
     write_text(workspace.path / "recipe.toml", dump(recipe))
     return recipe
 
@@ -134,8 +134,10 @@ def _adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
 
     made = _augment(workspace, recipe, dataset, begun)
     key = {
-        **recipe.model_dump(include={"model", "task", "method", "seed", "lora"}, mode="json"),
-        "adapt": recipe.adapt.model_dump(mode="json", exclude={"generated"}),
+        **recipe.model_dump(include={"model", "task", "method", "seed"}, mode="json"),
+        "adapt": changed(recipe.adapt, {"generated"}),
+        "lora": changed(recipe.lora),
+        **({"prompt": recipe.prompt.tokens} if methods.get(recipe.method).prompts else {}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         **({"augment": recipe.augment.model_dump(mode="json")} if recipe.augment != AugmentKeys() else {}),
         "files": _base(recipe),

@@ -82,6 +82,13 @@ class AdaptKeys(Section):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="none | balanced: rows weigh more the rarer their class is (tasks with classes)"
     )
+    layers: int = Field(0, ge=0, description="train the last so many layers and the head alone (0: all; method full)")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="learning rate of a layer over that of the next one up (1: the same; method full)"
+    )
+    gradual_unfreezing: bool = Field(
+        False, description="train the head, then one layer more from the top each epoch (arXiv:1801.06146; method full)"
+    )
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout inside the model while it trains (none: the task's default)")
     max_length: int = Field(0, ge=0, description="tokens per row (0: what the model takes, at most 512)")
     early_stopping: int = Field(2, ge=0, description="evaluations without gain before stopping (0: off)")
@@ -93,11 +100,16 @@ class AdaptKeys(Section):
 
 
 class LoraKeys(Section):
-    rank: int = Field(16, ge=1, description="rank of the adapter")
+    rank: int = Field(0, ge=0, description="rank of the adapter; of oft: the size of its blocks (0: the method's default)")
     alpha: int = Field(0, ge=0, description="scale of the adapter (0: the same as the rank)")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input")
     rslora: bool = Field(True, description="scale by alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)")
+    plus_ratio: float = Field(1.0, gt=0, description="learning rate of matrix B over that of A (LoRA+, arXiv:2402.12354; 1: the same)")
     modules: str = Field("all-linear", description="'all-linear', or a comma-separated list of module names")
+
+
+class PromptKeys(Section):
+    tokens: int = Field(16, ge=1, description="tokens without a meaning that prompt-tuning and p-tuning put before each text, and train")
 
 
 class SearchKeys(Section):
@@ -198,6 +210,7 @@ class Recipe(Section):
     data: DataKeys = DataKeys()
     adapt: AdaptKeys = AdaptKeys()
     lora: LoraKeys = LoraKeys()
+    prompt: PromptKeys = PromptKeys()
     distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
     meta: MetaKeys = MetaKeys()
@@ -219,6 +232,7 @@ TRAINING_KEYS = (
     "data",
     "adapt",
     "lora",
+    "prompt",
     "distillation",
     "search",
     "meta",
@@ -226,6 +240,7 @@ TRAINING_KEYS = (
     "domain",
     "augment",
 )
+ADDED = ("layers", "layer_decay", "gradual_unfreezing", "plus_ratio")  # keys that are younger than some runs
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere
 CARD_KEYS = ("data.licence", "data.other_tests", "adapt.generated")  # but these are only told, or say how much is measured
@@ -280,6 +295,13 @@ def keys(model: type[BaseModel] = Recipe, prefix: str = "") -> dict[str, str]:
         else:
             found[prefix + name] = field.description or ""
     return found
+
+
+def changed(section: Section, exclude: set[str] | None = None) -> dict[str, Any]:
+    """The section, without ADDED keys that are at their defaults: what came later leaves the keys of older runs as they were."""
+    plain = type(section)()
+    found = section.model_dump(mode="json", exclude=exclude)
+    return {name: value for name, value in found.items() if name not in ADDED or value != getattr(plain, name)}
 
 
 def dump(recipe: Recipe) -> str:

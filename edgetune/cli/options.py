@@ -44,6 +44,7 @@ PANELS = {
     "data": "Data",
     "adapt": "Training",
     "lora": "LoRA",
+    "prompt": "Prompts",
     "search": "Search",
     "distillation": "Distillation",
     "meta": "Episodes",

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgetune.errors import RecipeError
+from edgetune.recipe import AUTO
 from edgetune.table import pick
-from edgetune.tasks import Task
+from edgetune.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from edgetune.methods.device import Device
@@ -53,6 +55,7 @@ class Defaults:
     least_steps: int = 0  # more epochs than `epochs` when the rows are few
 
 
+RANK = 16
 SEARCHED = ("adapt.learning_rate", "adapt.epochs", "adapt.label_smoothing")
 
 
@@ -81,11 +84,17 @@ class Method:
     module: str
     tasks: frozenset[str] = frozenset()  # the only ones that it serves; none named: all of its families
     least_rows: int = 1  # of each label, to learn from
+    rank: int = RANK  # of an adapter
+    prompts: bool = False  # puts tokens of its own before each text
+    check: str = ""  # "package.module:function" of a recipe, which raises where its base is of no use to the method; loads no weight
     searched: tuple[str, ...] = SEARCHED  # the keys of the recipe that `edgetune.methods.search` varies
 
     def fits(self, task: Task) -> bool:
         return task.family in self.defaults and (not self.tasks or task.name in self.tasks)
 
+
+WITHOUT_MARKERS = frozenset(name for name, task in TASKS.items() if not task.markers)  # new tokens that lora trains beside its adapter
+PROMPTED = frozenset({"text-classification", "multi-label-classification", "text-regression", "text-generation"})
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -193,7 +202,7 @@ METHODS: dict[str, Method] = {
             when="decoders, or many variants of one base: the adapter is a few MB",
             defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)},
             folder="adapter",
-            module="edgetune.methods.lora",
+            module="edgetune.methods.adapters",
             searched=(*SEARCHED, "lora.rank"),
         ),
         Method(
@@ -202,12 +211,91 @@ METHODS: dict[str, Method] = {
             when="a GPU whose memory the float model would not fit: 1 B parameters and more",
             defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4)},
             folder="adapter",
-            module="edgetune.methods.lora",
+            module="edgetune.methods.adapters",
             searched=(*SEARCHED, "lora.rank"),
+        ),
+        Method(
+            name="dora",
+            title="LoRA that learns directions and lengths apart (arXiv:2402.09353)",
+            when="a low rank, where lora stays behind full; its steps are slower",
+            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)},
+            folder="adapter",
+            module="edgetune.methods.adapters",
+            searched=(*SEARCHED, "lora.rank"),
+        ),
+        Method(
+            name="oft",
+            title="rotations of blocks of every linear layer's input (orthogonal fine-tuning, arXiv:2306.07280)",
+            when="what the base knows shall change least; its steps are slower than those of lora",
+            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 4e-4), "seq2seq": Defaults(4, 16, 1e-3)},
+            folder="adapter",
+            module="edgetune.methods.adapters",
+            tasks=WITHOUT_MARKERS,
+            rank=32,
+            searched=(*SEARCHED, "lora.rank"),
+        ),
+        Method(
+            name="ia3",
+            title="a factor for each key, value and inner neuron (arXiv:2205.05638)",
+            when="the smallest adapter of a large model, few rows",
+            defaults={"encoder": Defaults(8, 32, 1e-2, least_steps=500), "decoder": Defaults(3, 8, 5e-3), "seq2seq": Defaults(5, 16, 5e-3)},
+            folder="adapter",
+            module="edgetune.methods.adapters",
+            tasks=WITHOUT_MARKERS,
+            check="edgetune.methods.adapters:check_ia3",
+        ),
+        Method(
+            name="prompt-tuning",
+            title="vectors before each text, as tokens of the vocabulary (arXiv:2104.08691)",
+            when="large models; on small ones everything else is better",
+            defaults={"encoder": Defaults(8, 32, 1e-2, least_steps=500), "decoder": Defaults(3, 8, 3e-2)},
+            folder="adapter",
+            module="edgetune.methods.adapters",
+            tasks=PROMPTED,
+            prompts=True,
+            check="edgetune.methods.model:load_tokenizer",
+        ),
+        Method(
+            name="p-tuning",
+            title="prompt-tuning whose vectors come from a small network while they learn (arXiv:2103.10385)",
+            when="as prompt-tuning, where that does not get going",
+            defaults={"encoder": Defaults(8, 32, 2e-3, least_steps=500), "decoder": Defaults(3, 8, 1e-3)},
+            folder="adapter",
+            module="edgetune.methods.adapters",
+            tasks=PROMPTED,
+            prompts=True,
+            check="edgetune.methods.model:load_tokenizer",
         ),
     )
 }
 
 
+# What is known by name, and why it is not a row: (reason, what fits).
+REFUSED = {
+    "prefix-tuning": (
+        "it trains keys and values for the attention of each layer, which no weight of a plain model and no input of its graph can hold",
+        "--method prompt-tuning or p-tuning, whose tokens become part of the vocabulary; lora learns more",
+    ),
+    "adalora": (
+        "which ranks it gives up depends on sums over all steps, so that a killed run would not end as it had begun",
+        "--method lora --search 8 tries ranks",
+    ),
+}
+
+
 def get(name: str) -> Method:
+    if name in REFUSED:
+        raise RecipeError(f"method {name} is not offered: {REFUSED[name][0]}", mend=REFUSED[name][1])
     return pick(METHODS, name, "method")
+
+
+def rank(recipe: Recipe) -> int:
+    """Of the recipe's adapter: what it says, else what the method starts from."""
+    return recipe.lora.rank or (METHODS[recipe.method].rank if recipe.method in METHODS else RANK)
+
+
+def ranked(recipe: Recipe) -> Recipe:
+    """The recipe with the rank written out, once it has a method."""
+    if recipe.method == AUTO:
+        return recipe
+    return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"rank": rank(recipe)})})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgetune import methods, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
-from edgetune.methods import augmented, search, teachers
+from edgetune.methods import augmented, pace, search, teachers
 from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, Recipe
+from edgetune.table import resolve
 
 
 def complete(recipe: Recipe, until: str) -> None:
@@ -61,3 +64,15 @@ def complete(recipe: Recipe, until: str) -> None:
         raise RecipeError(f"the recipe lacks {', '.join(missing)}", mend="give it as a flag (--model, --data, --output), or edgetune init")
     if until in ("export", "benchmark") and not recipe.export.targets:
         raise RecipeError("no target given", mend="edgetune targets detect names this machine's; edgetune targets list shows all")
+    if recipe.method != ELSEWHERE:
+        _based(recipe)
+
+
+def _based(recipe: Recipe) -> None:
+    """Raises RecipeError for a base that is of no use to the method, or has no layers as the settings ask for; loads no weight."""
+    other = Path(recipe.start, "merged")  # of which nothing is copied yet
+    if recipe.start and other.is_dir():
+        recipe = recipe.model_copy(update={"model": str(other), "start": ""})
+    pace.check(recipe)
+    if recipe.method != AUTO and (own := methods.get(recipe.method).check):
+        resolve(own)(recipe)

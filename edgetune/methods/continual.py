@@ -23,11 +23,14 @@ from edgetune.recipe import AUTO, ContinualKeys, Recipe
 from edgetune.workspace import existing
 
 TASKS = ("text-classification", "multi-label-classification", "relation-extraction", "token-classification")  # a line of the head a label
-METHODS = ("full", "head", "lora")
+METHODS = ("full", "head", "lora", "dora", "oft", "ia3")
 LEAST_NOISE = 0.02  # of a new line of the head: what transformers starts one with
 WITHOUT = {  # methods that cannot go on from a model, and why
     "few-shot": "it fits its head anew, to new rows alone",
     "distillation": "its teacher knows no new labels",
+    "linear-probe": "it fits its head anew, to new rows alone",
+    "prompt-tuning": "a prompt of its own would stand in the vocabulary beside the run's",
+    "p-tuning": "a prompt of its own would stand in the vocabulary beside the run's",
     "qlora": "it would start from a model rounded to 4 bits, which is not the run's",
 }
 
@@ -89,9 +92,9 @@ def complete(recipe: Recipe) -> Recipe:
     if method not in METHODS:
         why = WITHOUT.get(method, "it does not start from the weights of a model")
         raise RecipeError(f"method {method} cannot continue a run: {why}", mend=f"choose one of: {', '.join(METHODS)}")
-    if recipe.continual.ewc and method == "lora":
+    if recipe.continual.ewc and method not in ("full", "head"):
         raise RecipeError(
-            "continual.ewc holds weights where they were, but lora trains none of those", mend="--method full, or without ewc"
+            f"continual.ewc holds weights where they were, but {method} trains none of those", mend="--method full, or without ewc"
         )
     adapt = recipe.adapt.model_copy(update={"max_length": longest})
     return recipe.model_copy(update={"model": before.recipe.model, "task": before.recipe.task, "method": method, "adapt": adapt})

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from edgetune.errors import RecipeError
-from edgetune.methods import heads
+from edgetune.methods import heads, pace
 from edgetune.methods.model import Merge, load_base, load_merged
 from edgetune.recipe import Recipe
 
@@ -21,6 +21,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
         raise RecipeError(f"{recipe.task} has no head that could be trained on a frozen base", mend="--method full, or lora")
     for name, weight in model.named_parameters():
         weight.requires_grad = recipe.method == "full" or bool(found.intersection(name.split(".")))
+    pace.freeze(recipe, model)
     return model
 
 

@@ -17,6 +17,7 @@ from edgetune import progress
 from edgetune.errors import StageError
 from edgetune.methods import checkpoint
 from edgetune.methods.device import Device
+from edgetune.methods.pace import Pace
 from edgetune.tasks import inputs
 
 COUNTED = 256  # rows at a time, when labels are counted
@@ -93,8 +94,9 @@ def train(
     device: Device,
     scratch: Path,
     stop: Stop = never,
+    pace: Pace = Pace(),  # noqa: B008 - frozen
 ) -> State:
-    """Train the weights that require a gradient, in place; on return they are those of the best evaluation.
+    """Train the weights that require a gradient, in place and at their `pace`; on return they are those of the best evaluation.
 
     `scratch` keeps the last checkpoint and the best weights, so that a killed run goes on where it stood and ends the same.
     `stop` is asked before each epoch and ends the training. Nothing is done where no weight requires a gradient.
@@ -103,7 +105,7 @@ def train(
     weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     if not weights:
         return State()
-    optimizer = _optimizer(weights, settings)
+    optimizer = _optimizer(weights, settings, pace)
     state = State(parts=settings.accumulation)
     epochs, total = _length(problem, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, settings.warmup))
@@ -116,6 +118,8 @@ def train(
         while state.epoch < epochs and not _stopped(state, settings) and not stop(state):
             order = _order(problem.examples, settings, state.epoch)
             model.train()
+            for name, weight in weights.items():
+                weight.requires_grad = pace.opens.get(name, 0) <= state.epoch
             for batch in order[state.batch :][: total - state.step]:
                 if hasattr(problem.task, "at"):
                     problem.task.at(state.step / total)
@@ -133,16 +137,20 @@ def train(
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             checkpoint.save(scratch, weights, optimizer, schedule, state)
     checkpoint.load_best(scratch, weights)
+    for weight in weights.values():
+        weight.requires_grad = True
     return state
 
 
-def _optimizer(weights: Mapping[str, torch.nn.Parameter], settings: Settings) -> torch.optim.AdamW:
-    """Decay on matrices only; biases and norms are left alone."""
-    groups = [
-        {"params": [w for w in weights.values() if w.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [w for w in weights.values() if w.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+def _optimizer(weights: Mapping[str, torch.nn.Parameter], settings: Settings, pace: Pace = Pace()) -> torch.optim.AdamW:  # noqa: B008 - frozen
+    """Decay on matrices only; biases and norms are left alone. A group of weights for each learning rate."""
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for decays in (True, False):
+        for name, weight in weights.items():
+            if (weight.ndim >= 2) == decays:
+                groups.setdefault((pace.rates.get(name, 1.0), settings.weight_decay if decays else 0.0), []).append(weight)
+    made = [{"params": some, "lr": settings.learning_rate * rate, "weight_decay": decay} for (rate, decay), some in groups.items()]
+    return torch.optim.AdamW(made, lr=settings.learning_rate, fused=True)
 
 
 def _length(problem: Problem, settings: Settings) -> tuple[int, int]:

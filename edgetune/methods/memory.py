@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import torch
 
-from edgetune import progress, tasks
+from edgetune import methods, progress, tasks
 from edgetune.methods import EPISODIC
 from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
@@ -17,6 +17,15 @@ from edgetune.methods.model import auto_class, base_config
 from edgetune.recipe import Recipe
 
 MB = 1 << 20
+ADAPTERS: dict[str, Callable[[int, int, int], int]] = {  # trained weights of a linear layer: (rank, reads, writes)
+    "lora": lambda rank, reads, writes: rank * (reads + writes),
+    "qlora": lambda rank, reads, writes: rank * (reads + writes),
+    "dora": lambda rank, reads, writes: rank * (reads + writes) + writes,
+    "oft": lambda block, reads, writes: reads * (block - 1) // 2,
+    "ia3": lambda rank, reads, writes: writes,  # at most: not every layer has one
+    "prompt-tuning": lambda rank, reads, writes: 0,  # a few vectors
+    "p-tuning": lambda rank, reads, writes: 0,
+}
 TIGHT = 0.9
 
 
@@ -59,10 +68,11 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
         m for name, m in meta.named_modules() if isinstance(m, torch.nn.Linear) and not name.endswith(("lm_head", "classifier", "score"))
     ]
     in_linear = sum(module.weight.numel() for module in linear)
-    lora = sum(recipe.lora.rank * (module.in_features + module.out_features) for module in linear)
     trained, adapter, weights = every, 0, 4 * every
-    if recipe.method in ("lora", "qlora"):
-        trained, adapter = lora, 4 * lora
+    if recipe.method in ADAPTERS:
+        rank = methods.rank(recipe)
+        trained = sum(ADAPTERS[recipe.method](rank, module.in_features, module.out_features) for module in linear)
+        adapter = 4 * trained
     if recipe.method == "qlora":
         weights = 4 * (every - in_linear) + round(0.53 * in_linear)  # 4 bits and doubly quantised scales
     if recipe.method == "head":

@@ -14,6 +14,7 @@ from transformers import AddedToken, AutoConfig, AutoTokenizer, PretrainedConfig
 
 from edgetune import source, tasks
 from edgetune.errors import ModelError
+from edgetune.methods import METHODS
 from edgetune.methods.device import Device
 from edgetune.recipe import Recipe
 from edgetune.tasks import Arrays, Forward
@@ -44,6 +45,10 @@ def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     tokenizer = tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
     if markers := tasks.get(recipe.task).markers:
         tokenizer.add_tokens([AddedToken(marker, normalized=False, special=True) for marker in markers], special_tokens=True)
+    if recipe.method in METHODS and METHODS[recipe.method].prompts:
+        from edgetune.methods import prompts
+
+        tokenizer = prompts.prompted(tokenizer, recipe)
     return tokenizer
 
 
@@ -135,10 +140,12 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str], architect
         config.architectures = [architecture]
     if where.gguf:
         return _load_gguf(where, recipe, config)
-    if not task.markers:
+    prompts = recipe.method in METHODS and METHODS[recipe.method].prompts
+    if not task.markers and not prompts:
         return from_folder(recipe, where.folder, config=config)
     tokenizer = load_tokenizer(recipe)
-    config.marker_token_id = tokenizer.convert_tokens_to_ids(list(task.markers))
+    if task.markers:
+        config.marker_token_id = tokenizer.convert_tokens_to_ids(list(task.markers))
     model = from_folder(recipe, where.folder, config=config)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))

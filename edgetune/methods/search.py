@@ -52,8 +52,9 @@ class Found:
 
 def varied(recipe: Recipe) -> list[str]:
     """The keys that a search tries other values of: those of the method that the recipe leaves at their defaults, and the task reads."""
-    module, plain = tasks.get(recipe.task).module, Recipe()
-    left = [key for key in methods.get(recipe.method).searched if _value(recipe, key) == _value(plain, key)]
+    module, plain = tasks.get(recipe.task).module, methods.ranked(Recipe(method=recipe.method))
+    asked = methods.ranked(recipe)
+    left = [key for key in methods.get(recipe.method).searched if _value(asked, key) == _value(plain, key)]
     return [key for key in left if key != SMOOTHING or hasattr(module, "weights")]
 
 
@@ -88,9 +89,9 @@ def search(recipe: Recipe, start: Mapping[str, Any], train: Train, scratch: Path
 
     `scratch` keeps what was tried, and the training of the best trial so far and of the first. Raises StageError when every trial diverged.
     """
-    task, keys = tasks.get(recipe.task), varied(recipe)
+    task, keys, asked = tasks.get(recipe.task), varied(recipe), methods.ranked(recipe)
     sign = 1 if task.higher_is_better else -1
-    first = {key: start.get(key.partition(".")[2], _value(recipe, key)) for key in keys}
+    first = {key: start.get(key.partition(".")[2], _value(asked, key)) for key in keys}
     space = {key: _range(key, first[key]) for key in keys}
     done: list[dict[str, Any]] = json.loads((scratch / KEPT).read_text("utf-8")) if (scratch / KEPT).exists() else []
     progress.note(f"search: at most {recipe.search.trials} trials over {', '.join(f'{key} {_shown(space[key])}' for key in keys)}")

@@ -20,7 +20,7 @@ from edgetune.artifact import Artifact, Dataset
 from edgetune.data import augment, descriptions
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
-from edgetune.methods import before, continual, coverage, ewc, loop, memory, mixup, search
+from edgetune.methods import before, continual, coverage, ewc, loop, memory, mixup, pace, search
 from edgetune.methods.device import Device, choose
 from edgetune.methods.examples import encode, score
 from edgetune.methods.model import base_config, forward, load_merged, load_tokenizer, max_length
@@ -92,8 +92,10 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
 
     def train(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
         asked = replace(problem, task=ewc.Elastic(learns, model, *held, recipe.continual.ewc)) if held else problem
+        numbers = resolve(recipe, len(examples))
         with _mixed(recipe, asked.task, model, pad_id) as what:
-            return loop.train(model, replace(asked, task=what), resolve(recipe, len(examples)), device, scratch, stop)
+            how = pace.of(recipe, model, numbers.epochs)
+            return loop.train(model, replace(asked, task=what), numbers, device, scratch, stop, how)
 
     def learn(model: PreTrainedModel, recipe: Recipe, scratch: Path) -> loop.State:
         state = train(model, recipe, scratch)

@@ -14,7 +14,7 @@ COMMANDS = {
     "methods": ("methods",),
     "tasks": ("tasks",),
     "unknown-target": ("targets", "show", "arm65"),
-    "wrong-recipe": ("adapt", "--epochs", "many", "--set", "lora.rank=0", "--set", "data.on_bad_row=ignore"),
+    "wrong-recipe": ("adapt", "--epochs", "many", "--set", "lora.rank=-1", "--set", "data.on_bad_row=ignore"),
     "no-bundle": ("predict", "no-such-folder", "text"),
 }
 

@@ -89,7 +89,7 @@ def test_targets_repeat_and_are_kept_once(edgetune, asked, tmp_path: Path) -> No
 
 
 def test_all_problems_are_told_together(edgetune) -> None:
-    answer = edgetune("adapt", "--epochs", "many", "--on-bad-row", "ignore", "--set", "lora.rank=0")
+    answer = edgetune("adapt", "--epochs", "many", "--on-bad-row", "ignore", "--set", "lora.rank=-1")
     assert answer.code == 2
     assert answer.out == ""
     assert answer.err.startswith("error: 3 problems in the recipe")

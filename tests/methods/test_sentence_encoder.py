@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from edgetune.errors import RecipeError
-from edgetune.methods import full, lora
+from edgetune.methods import adapters, full
 from edgetune.methods.model import forward
 
 
@@ -35,7 +35,7 @@ def said(model: torch.nn.Module) -> np.ndarray:
 
 def test_an_adapter_is_trained_saved_and_merged(folder: Path, tmp_path: Path) -> None:
     asked = recipe(folder, "lora")
-    model = lora.attach(asked, ())
+    model = adapters.attach(asked, ())
     before = said(model)
     trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert trained and all("lora_" in name for name in trained), "a pooler that nothing reads is not trained"
@@ -46,8 +46,8 @@ def test_an_adapter_is_trained_saved_and_merged(folder: Path, tmp_path: Path) ->
                 weight.normal_(std=0.5)
     after = said(model)
     assert np.abs(after - before).max() > 0.01
-    lora.save(model, tmp_path)
-    merged = lora.merge(asked, tmp_path, ())
+    adapters.save(model, tmp_path)
+    merged = adapters.merge(asked, tmp_path, ())
     np.testing.assert_allclose(said(merged.reference), after, atol=1e-5)
     np.testing.assert_allclose(said(merged.model), after, atol=1e-4)
     merged.model.save_pretrained(tmp_path / "merged", safe_serialization=True)

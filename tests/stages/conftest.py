@@ -54,8 +54,10 @@ def toy_run(toy_folder: Path) -> Callable[[str], Run]:
 
     def run(method: str) -> Run:
         if method not in made:
-            rate = {"full": 5e-3, "head": 2e-2, "few-shot": 1e-3, "lora": 1e-2}.get(method, 0)
-            recipe = tiny.recipe(toy_folder, output=str(toy_folder / method), method=method, adapt__learning_rate=rate)
+            rate = {"full": 5e-3, "head": 2e-2, "few-shot": 1e-3, "lora": 1e-2, "ia3": 5e-2, "prompt-tuning": 3e-2}.get(method, 1e-2)
+            epochs = 4 if method in ("full", "head", "few-shot", "lora") else 1
+            keys = {"method": method, "adapt__learning_rate": rate, "adapt__epochs": epochs}
+            recipe = tiny.recipe(toy_folder, output=str(toy_folder / method), **keys)
             pipeline.run(recipe, "merge")
             made[method] = opened(recipe)
         return made[method]

@@ -107,9 +107,9 @@ def test_a_save_that_loses_something_is_refused(
 
 
 def test_a_lost_adapter_is_refused(toy_run: Callable[[str], Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgetune.methods import lora
+    from edgetune.methods import adapters
 
-    original = lora.save
+    original = adapters.save
 
     def save(model: Any, folder: Path) -> None:
         with torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_lost_adapter_is_refused(toy_run: Callable[[str], Any], out: Path, mon
                     weight += 0.1
         original(model, folder)
 
-    monkeypatch.setattr(lora, "save", save)
+    monkeypatch.setattr(adapters, "save", save)
     run = toy_run("full")
     with pytest.raises(GateError, match="scores differently"):
         stage.adapt(small(run, method="lora"), run.dataset, out)
@@ -205,9 +205,9 @@ def test_a_row_without_a_token_to_learn_from(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_dropout_is_what_the_recipe_says(toy_folder: Path) -> None:
     recipe = tiny.recipe(toy_folder, method="lora", lora__dropout=0.3)
-    from edgetune.methods import lora
+    from edgetune.methods import adapters
 
-    model = lora.attach(recipe, list(tiny.LABELS))
+    model = adapters.attach(recipe, list(tiny.LABELS))
     stage._set_dropout(model, 0.25)
     found = {("lora_" in name, module.p) for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     assert found == {(True, 0.3), (False, 0.25)}

@@ -14,13 +14,14 @@ import tiny
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from edgetune import data, tasks
+from edgetune import data, methods, tasks
 from edgetune.errors import GateError
 from edgetune.methods import full
 from edgetune.stages import merge as stage
 from edgetune.tasks import text_classification as task
 
-METHODS = ("full", "head", "linear-probe", "few-shot", "reptile", "maml", "lora")
+ADAPTERS = [name for name, row in methods.METHODS.items() if row.folder == "adapter" and name != "qlora"]  # 4 bits take seconds
+METHODS = ("full", "head", "linear-probe", "few-shot", "reptile", "maml", *ADAPTERS)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -41,21 +42,24 @@ def test_a_plain_directory_is_written(toy_run: Callable[[str], Any], method: str
 def test_it_tells_how_near_it_is(toy_run: Callable[[str], Any], method: str) -> None:
     run = toy_run(method)
     facts = run.merged.facts
-    assert facts["max_logit_difference"] <= (1e-5 if method == "lora" else 0)
+    assert facts["max_logit_difference"] <= (1e-5 if method in ADAPTERS else 0)
     assert facts["label_flips"] == 0
     assert facts["rows"] == run.dataset.facts["rows"]["validation"]
     assert (facts["labels"], facts["max_length"]) == (list(tiny.LABELS), 64)
-    assert facts["into"] == ("the float base" if method == "lora" else "its own weights")
+    assert facts["into"] == ("the float base" if method in ADAPTERS else "its own weights")
 
 
-def test_an_adapter_is_really_folded_in(toy_folder: Path, toy_run: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("method", ADAPTERS)
+def test_an_adapter_is_really_folded_in(toy_folder: Path, toy_run: Callable[[str], Any], method: str) -> None:
     from transformers import AutoModel
 
     base = AutoModel.from_pretrained(toy_folder / "model").state_dict()
-    merged = AutoModelForSequenceClassification.from_pretrained(toy_run("lora").merged.path).bert.state_dict()
-    name = "encoder.layer.0.attention.self.query.weight"
-    assert not torch.equal(base[name], merged[name])
-    assert torch.equal(base["embeddings.word_embeddings.weight"], merged["embeddings.word_embeddings.weight"])
+    merged = AutoModelForSequenceClassification.from_pretrained(toy_run(method).merged.path).bert.state_dict()
+    layer, words = "encoder.layer.0.output.dense.weight", "embeddings.word_embeddings.weight"
+    prompted = methods.METHODS[method].prompts
+    assert torch.equal(base[layer], merged[layer]) is prompted
+    assert torch.equal(base[words], merged[words][: len(base[words])])
+    assert len(merged[words]) - len(base[words]) == (16 if prompted else 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,11 +101,11 @@ def test_a_broken_merge_is_refused(toy_run: Callable[[str], Any], out: Path, mon
 
 def test_an_adapter_left_out_is_refused(toy_run: Callable[[str], Any], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written is the base alone."""
-    from edgetune.methods import lora
+    from edgetune.methods import adapters
     from edgetune.methods.model import load_base
 
-    original, run = lora.merge, toy_run("lora")
-    monkeypatch.setattr(lora, "merge", lambda *a: dataclasses.replace(original(*a), model=load_base(run.recipe, tiny.LABELS)))
+    original, run = adapters.merge, toy_run("lora")
+    monkeypatch.setattr(adapters, "merge", lambda *a: dataclasses.replace(original(*a), model=load_base(run.recipe, tiny.LABELS)))
     with pytest.raises(GateError):
         stage.merge(run.recipe, run.dataset, run.adapted, out)
 

@@ -133,19 +133,19 @@ def test_the_same_model_after_reload(made: tuple[Any, Any, Path]) -> None:
 
 def test_an_adapter_teaches_the_markers(tmp_path: Path) -> None:
     """They are new tokens: frozen at random, they would say nothing."""
-    from edgetune.methods import lora
+    from edgetune.methods import adapters
 
     tiny.bert(tmp_path / "model")
     recipe = tiny.recipe(tmp_path, task="relation-extraction", method="lora")
-    model, tokenizer = lora.attach(recipe, LABELS), load_tokenizer(recipe)
+    model, tokenizer = adapters.attach(recipe, LABELS), load_tokenizer(recipe)
     batch = dict(tokenizer(["<e1>lamp</e1> and <e2>heater</e2>"], return_tensors="pt"))
     before = load_base(recipe, LABELS).get_input_embeddings().weight.detach().clone()
     optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=1.0)
     model(**batch).logits[0, 0].backward()
     optimizer.step()
     (tmp_path / "adapter").mkdir()
-    lora.save(model, tmp_path / "adapter")
-    merged = lora.merge(recipe, tmp_path / "adapter", LABELS)
+    adapters.save(model, tmp_path / "adapter")
+    merged = adapters.merge(recipe, tmp_path / "adapter", LABELS)
     moved = (merged.model.get_input_embeddings().weight != before).any(-1).nonzero().flatten().tolist()
     assert moved == [i for i in sorted(model.config.marker_token_id) if i in batch["input_ids"][0].tolist()]
     with torch.no_grad():

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from edgetune.errors import ModelError, RecipeError
-from edgetune.methods import bnb, lora
+from edgetune.methods import adapters, bnb
 from edgetune.recipe import Recipe, validate
 from edgetune.target import isa
 
@@ -80,20 +80,20 @@ def logits(model: Any) -> torch.Tensor:
 class TestFromAttachToMerge:
     def test_restored_and_merged_answer_as_the_trained_one(self, bases: dict[str, Path], name: str, method: str, tmp_path: Path) -> None:
         asked = recipe(bases[name], method)
-        fresh = lora.attach(asked, labels(bases[name])).eval()
+        fresh = adapters.attach(asked, labels(bases[name])).eval()
         before = logits(fresh)
         wanted = logits(shaken(fresh))
         assert (wanted - before).abs().max() > 0.05, "the adapter must matter, else equality shows nothing"
-        lora.save(fresh, tmp_path)
-        found = lora.merge(asked, tmp_path, labels(bases[name]))
-        assert torch.equal(logits(lora.restore(asked, tmp_path, labels(bases[name]))), wanted)
+        adapters.save(fresh, tmp_path)
+        found = adapters.merge(asked, tmp_path, labels(bases[name]))
+        assert torch.equal(logits(adapters.restore(asked, tmp_path, labels(bases[name]))), wanted)
         assert torch.equal(logits(found.reference), wanted)
         assert (logits(found.model) - wanted).abs().max() <= 1e-4
 
     def test_merged_is_a_plain_float_model(self, bases: dict[str, Path], name: str, method: str, tmp_path: Path) -> None:
         asked = recipe(bases[name], method)
-        lora.save(shaken(lora.attach(asked, labels(bases[name]))), tmp_path / "adapter")
-        found = lora.merge(asked, tmp_path / "adapter", labels(bases[name])).model
+        adapters.save(shaken(adapters.attach(asked, labels(bases[name]))), tmp_path / "adapter")
+        found = adapters.merge(asked, tmp_path / "adapter", labels(bases[name])).model
         foreign = {type(module).__module__.split(".")[0] for module in found.modules()} & {"peft", "bitsandbytes", "edgetune"}
         assert not foreign
         assert {weight.dtype for weight in found.parameters()} == {torch.float32}
@@ -103,7 +103,7 @@ class TestFromAttachToMerge:
         assert torch.equal(logits(again), logits(found))
 
     def test_only_adapters_and_heads_learn(self, bases: dict[str, Path], name: str, method: str, tmp_path: Path) -> None:
-        model = lora.attach(recipe(bases[name], method), labels(bases[name]))
+        model = adapters.attach(recipe(bases[name], method), labels(bases[name]))
         learning = {weight for weight, value in model.named_parameters() if value.requires_grad}
         whole = {weight for weight in learning if "lora_" not in weight}
         assert len(learning) > len(whole)
@@ -115,7 +115,7 @@ class TestFromAttachToMerge:
 
 def test_rank_stabilised_scaling(bases: dict[str, Path]) -> None:
     def scaling(**keys: Any) -> float:
-        model = lora.attach(recipe(bases["llama"], "lora", **keys), ())
+        model = adapters.attach(recipe(bases["llama"], "lora", **keys), ())
         return float(model.base_model.model.model.layers[0].self_attn.q_proj.scaling["default"])
 
     assert scaling(rank=16) == pytest.approx(4)  # alpha 0 is the rank: 16 / sqrt(16)
@@ -124,7 +124,7 @@ def test_rank_stabilised_scaling(bases: dict[str, Path]) -> None:
 
 
 def test_named_modules_only(bases: dict[str, Path]) -> None:
-    model = lora.attach(recipe(bases["llama"], "lora", modules="q_proj, v_proj"), ())
+    model = adapters.attach(recipe(bases["llama"], "lora", modules="q_proj, v_proj"), ())
     adapted = {name.split(".lora_")[0].rpartition(".")[2] for name, _ in model.named_parameters() if ".lora_" in name}
     assert adapted == {"q_proj", "v_proj"}
 
@@ -132,13 +132,13 @@ def test_named_modules_only(bases: dict[str, Path]) -> None:
 @pytest.mark.parametrize("modules", ["q_prj", ","])
 def test_unknown_modules_are_named_with_a_suggestion(bases: dict[str, Path], modules: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        lora.attach(recipe(bases["llama"], "lora", modules=modules), ())
+        adapters.attach(recipe(bases["llama"], "lora", modules=modules), ())
     assert "q_proj" in f"{caught.value.details} {caught.value.mend}"
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_exactly_the_inner_linear_layers_are_in_four_bits(bases: dict[str, Path], name: str) -> None:
-    model = lora.load_base(recipe(bases[name], "qlora"), labels(bases[name]), quantized=True)
+    model = adapters.load_base(recipe(bases[name], "qlora"), labels(bases[name]), quantized=True)
     four = {module for module, found in model.named_modules() if isinstance(found, bnb.Linear4bit)}
     plain = {module for module, found in model.named_modules() if type(found) is torch.nn.Linear}
     assert four and plain == ({"classifier", "bert.pooler.dense"} if name == "bert" else {"lm_head"})
@@ -149,7 +149,7 @@ def test_exactly_the_inner_linear_layers_are_in_four_bits(bases: dict[str, Path]
 
 def test_a_model_without_linear_layers_is_refused(bases: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="4 bits"):
-        lora.attach(recipe(bases["gpt2"], "qlora"), ())
+        adapters.attach(recipe(bases["gpt2"], "qlora"), ())
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -176,7 +176,7 @@ class TestEvaluatingFirstChangesNothing:
     """bitsandbytes' trap: the first evaluation on such a CPU repacks the weights, and gradients and merges are wrong from then on."""
 
     def gradients(self, base: Path, *, evaluate_first: bool) -> dict[str, torch.Tensor]:
-        model = shaken(lora.attach(recipe(base, "qlora", dropout=0.0), labels(base)))
+        model = shaken(adapters.attach(recipe(base, "qlora", dropout=0.0), labels(base)))
         if evaluate_first:
             logits(model)
         for module in model.modules():
@@ -194,7 +194,7 @@ class TestEvaluatingFirstChangesNothing:
             torch.testing.assert_close(after[weight], slope, atol=1e-6, rtol=1e-4)
 
     def test_dequantised_weights(self, bases: dict[str, Path], name: str) -> None:
-        one, other = (lora.load_base(recipe(bases[name], "qlora"), labels(bases[name]), quantized=True).eval() for _ in range(2))
+        one, other = (adapters.load_base(recipe(bases[name], "qlora"), labels(bases[name]), quantized=True).eval() for _ in range(2))
         logits(one)
         again = dict(bnb.dequantize(one).named_parameters())
         for weight, value in bnb.dequantize(other).named_parameters():
