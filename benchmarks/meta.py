@@ -1,6 +1,6 @@
 """New labels from four rows each: MiniLM as it is, and starts that learned from other labels of banking77 (Reptile, MAML, and plain training).
 
-    python benchmarks/meta.py DATA [--work DIR] [--samples 0,1,2,3] [--labels 20] [--shots 4] [--methods few-shot,linear-probe] [--set KEY=VALUE]... [--dry]
+    python benchmarks/meta.py DATA [--work DIR] [--samples 0,1,2,3,4] [--labels 20] [--shots 4] [--methods linear-probe] [--steps 80] [--set KEY=VALUE]... [--dry]
 
 DATA is the folder with the data sets banking77 (train.csv, test.csv) and snips (a folder an intent). Of banking77's labels in alphabetical order every
 fourth is left out until `--labels` are: no start has seen them, nor any intent of snips. Each start is made once, by `adapt` on the rows of the other
@@ -126,17 +126,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-meta"))
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--samples", default="0,1,2,3")
+    parser.add_argument("--samples", default="0,1,2,3,4")
     parser.add_argument("--labels", type=int, default=20, help="of banking77, that are unseen")
     parser.add_argument("--shots", type=int, default=4)
     parser.add_argument("--rows", type=int, default=0, help="of banking77's other labels, to make the starts from (0: all)")
     parser.add_argument("--starts", default=",".join(STARTS))
-    parser.add_argument("--methods", default="few-shot,linear-probe", help="that learn the unseen labels")
+    parser.add_argument("--methods", default="linear-probe", help="that learn the unseen labels; few-shot takes several times as long")
+    parser.add_argument("--steps", type=int, default=80, help="optimizer steps that make a start, at most (0: no limit)")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the runs that make the starts")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     asked = parser.parse_args()
     plain = ["--set", "adapt.baselines=false"]
-    settings = [part for setting in asked.settings for part in ("--set", setting)]
+    settings = [part for setting in (f"adapt.max_steps={asked.steps}", *asked.settings) for part in ("--set", setting)]
     seen, unseen = banking77(asked.data, asked.labels)
     random.Random(0).shuffle(seen)
     write(asked.work / "seen.csv", seen[: asked.rows or None])
@@ -167,7 +168,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "shots": asked.shots,
         "samples": samples,
-        "settings": asked.settings,
+        "settings": [f"adapt.max_steps={asked.steps}", *asked.settings],
         "learned": {"labels": len({label for _, label in seen}), "rows": len(seen[: asked.rows or None])},
         "seconds": seconds,
         "results": results,
