@@ -1,7 +1,7 @@
 """From one domain to another in numbers: reviews of books with labels, reviews of kitchen ware without; what target texts gain, or harm.
 
     python benchmarks/domain.py DATA [--work DIR] [--source books] [--target kitchen] [--rows 1000] [--texts 2000] [--tests 2000]
-        [--seeds 0,1,2] [--ways NAME,...] [--epochs 2] [--length 64] [--set KEY=VALUE]... [--dry]
+        [--seeds 0,1,2] [--ways NAME,...] [--epochs 2] [--pretraining-epochs 1] [--length 64] [--set KEY=VALUE]... [--dry]
 
 DATA is the folder with a folder a domain, each with review_positive and review_negative, a review a line. Each seed draws `--rows` labelled source
 rows of its own; the source's test rows, the target's (both `--tests`) and its unlabelled `--texts` are the same for all. No text is in two of them. Each
@@ -73,7 +73,8 @@ def pretrain(asked: argparse.Namespace) -> tuple[Path, float]:
     """The run of fill-mask on the target's texts, and the seconds that it took."""
     run = asked.work / "pretrained"
     flags = ("--model", MODEL, "--task", "fill-mask", "--data", str(asked.work / "target.csv"), "--max-length", str(asked.length))
-    seconds = edgetune("adapt", *flags, "--method", "full", "--output", str(run), "--set", "adapt.baselines=false")
+    flags += ("--epochs", str(asked.pretraining_epochs), "--set", "adapt.baselines=false")
+    seconds = edgetune("adapt", *flags, "--method", "full", "--output", str(run))
     edgetune("merge", str(run))
     return run, seconds
 
@@ -123,7 +124,7 @@ def shown(found: Mapping[str, Any]) -> str:
         cells += [verdict, f"{statistics.mean(one['seconds'] for one in runs):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     if found.get("pretraining_seconds"):
-        lines += ["", f"The run of fill-mask took {found['pretraining_seconds']:.0f} seconds more."]
+        lines += ["", f"The run of fill-mask ({found['pretraining_epochs']} epochs) took {found['pretraining_seconds']:.0f} seconds more."]
     return "\n".join([*lines, ""])
 
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=",".join(WAYS), help="source-only is always among them")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--pretraining-epochs", type=int, default=1)
     parser.add_argument("--length", type=int, default=64, help="tokens a row")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--dry", action="store_true", help="record nothing")
@@ -147,7 +149,7 @@ def main() -> None:
     ways = [way for way in WAYS if way == PLAIN or way in asked.ways.split(",")]
     write(asked, seeds)
     settings = [part for setting in (*asked.settings, "adapt.baselines=false") for part in ("--set", setting)]
-    sizes = ("source", "target", "rows", "texts", "tests", "epochs", "length", "settings")
+    sizes = ("source", "target", "rows", "texts", "tests", "epochs", "pretraining_epochs", "length", "settings")
     found: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), **{name: getattr(asked, name) for name in sizes}}
     if PRETRAINED in ways:
         pretrained, found["pretraining_wall_seconds"] = pretrain(asked)

@@ -3,7 +3,7 @@
 To the loss of the labelled rows comes, at a strength that rises from 0 to its full value, how unlike the features of as many target texts are:
 
 dann   whether a classifier tells the domains apart, by reversed gradients (Ganin et al., arXiv:1505.07818; the rise is theirs too)
-coral  the squared distance of the two covariances (Sun and Saenko, arXiv:1607.01719, eq. 1)
+coral  the squared distance of the two covariances, for their size (Sun and Saenko, arXiv:1607.01719)
 mmd    the maximum mean discrepancy, with Gaussian kernels of several widths (Long et al., arXiv:1502.02791; Gretton et al. 2012)
 
 Features are what the last layer of the head reads. A batch of source rows gets target texts of the same rank in length, so that padding does
@@ -50,12 +50,13 @@ def _told_apart(outputs: Outputs, known: int) -> torch.Tensor:
 
 
 def _covariances(outputs: Outputs, known: int) -> torch.Tensor:
-    """||C_S - C_T||^2 / (4 d^2) of the features [b, d]."""
+    """||C_S - C_T||^2 / (||C_S|| ||C_T||) of the features [b, d]: divided by their size in the place of 4 d^2, so that the same strength fits
+    every base (MiniLM's features would give 1e-7)."""
     features = outputs["features"].float()
     if known < 2:
         return features.sum() * 0  # one row has no covariance
-    apart: torch.Tensor = torch.cov(features[:known].T) - torch.cov(features[known:].T)
-    return apart.square().sum() / (4 * features.shape[1] ** 2)
+    source, target = torch.cov(features[:known].T), torch.cov(features[known:].T)
+    return (source - target).square().sum() / (source.detach().norm() * target.detach().norm()).clamp(min=1e-12)
 
 
 def _means(outputs: Outputs, known: int) -> torch.Tensor:
