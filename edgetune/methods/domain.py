@@ -70,8 +70,8 @@ def _means(outputs: Outputs, known: int) -> torch.Tensor:
 
 # How unlike the domains are, and how strongly that counts when the recipe does not say.
 DISTANCES: dict[str, tuple[Callable[[Outputs, int], torch.Tensor], float]] = {
-    "dann": (_told_apart, 1.0),
-    "coral": (_covariances, 1.0),
+    "dann": (_told_apart, 0.1),
+    "coral": (_covariances, 0.02),
     "mmd": (_means, 1.0),
 }
 
@@ -83,6 +83,11 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(
                 f"method {recipe.method} needs texts of the target domain, without labels",
                 mend="--domain-unlabelled FILE; or --method full, which learns the source alone",
+            )
+        if "self-training" in recipe.augment.kinds:
+            raise RecipeError(
+                f"method {recipe.method} and self-training both learn from texts without labels",
+                mend="choose one: leave self-training out of --augment",
             )
         with progress.silent():  # they are told when they are learned from
             unlabelled.texts(recipe, KEY)

@@ -84,7 +84,7 @@ def test_a_batch_has_as_many_target_texts_of_like_rank_in_length(folder: Path) -
     learns.at(0.0)
     start = learns._now
     learns.at(1.0)
-    assert start == 0 and learns._now == pytest.approx(1.0, abs=1e-3)
+    assert start == 0 and learns._now == pytest.approx(domain.DISTANCES["dann"][1], rel=1e-3)
     assert Problem(learns, learns.examples, 0, dict, lambda found: (0.0, 0.0), ()).labels_per_row == 1  # type: ignore[arg-type]
 
 
@@ -128,6 +128,11 @@ def test_what_cannot_be_adapted_to_is_refused_before_anything_is_written(folder:
         "gone": (DataError, "there is nothing at", {"domain__unlabelled": str(tmp_path / "gone.txt")}),
         "empty": (DataError, "holds no text", {"domain__unlabelled": str(tmp_path / "empty.txt")}),
         "labelled": (DataError, 'has labels \\(column "label"\\)', {"domain__unlabelled": str(tmp_path / "labelled.csv")}),
+        "twice": (
+            RecipeError,
+            "both learn from texts without labels",
+            {"augment__kinds": "self-training", "augment__unlabelled": str(folder / "target.txt")},
+        ),
         "full": (RecipeError, "unlabelled is given, but method full reads no target texts", {"method": "full"}),
         "auto": (RecipeError, "method auto reads no target texts", {"method": "auto"}),
         "task": (RecipeError, "does not fit multi-label", {"task": "multi-label-classification"}),
