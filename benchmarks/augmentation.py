@@ -1,13 +1,13 @@
 """Augmentation at a few rows a label, on clean test rows and on noisy ones: banking77, `full`, `few-shot` and `linear-probe`.
 
     python benchmarks/augmentation.py DATA [--work DIR] [--shots 8] [--samples 3] [--methods full,few-shot] [--labels 77] [--steps 0]
-                                      [--test 0] [--set KEY=VALUE]... [--dry]
+                                      [--test 0] [--more] [--set KEY=VALUE]... [--dry]
 
 DATA is the folder with banking77's train.csv and test.csv. Sample i draws its rows with seed i; every way of a method learns from the same
 rows and is scored on the same test rows, clean and with typing errors, so that the differences are paired. `--test N` scores the first N test
-rows of each label, `--labels N` keeps every so many of the labels, `--steps N` stops each training after N steps (for a quick look). Each
-command is the command line that a user types, and a run that is finished is not done again. Writes results/augmentation.json and .md; with
---dry nothing is recorded.
+rows of each label, `--labels N` keeps every so many of the labels, `--steps N` stops each training after N steps (for a quick look,
+and for the same budget). `--more` measures word-dropout and mixup too. Each command is the command line that a user types, and a run that is
+finished is not done again. Writes results/augmentation.json and .md; with --dry nothing is recorded.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NOISE = "typos"
 WAYS: dict[str, tuple[str, ...]] = {  # what is learned from beside the drawn rows: flags
     "nothing": (),
     "typos": ("--augment", "typos", "--augment-copies", "4"),
-    "typos, word-dropout": ("--augment", "typos,word-dropout", "--augment-copies", "2"),
 }
+MORE: dict[str, tuple[str, ...]] = {"typos, word-dropout": ("--augment", "typos,word-dropout", "--augment-copies", "2")}
 MIXED = {"full": {"typos, mixup": ("--augment", "typos,mixup", "--augment-copies", "4")}}  # of single methods
 ASKED = "at least 2 points more on the noisy test than without"
 
@@ -63,11 +63,23 @@ def one(data: Path, run: Path, method: str, seed: int, shots: int, flags: Sequen
     """A run: its metrics on the clean test rows and on the noisy ones."""
     given = ("--model", MODEL, "--data", str(data), "--task", "text-classification", "--method", method, "--seed", str(seed))
     measured = ("--shots", str(shots), "--augment-noisy-test", NOISE, "--set", "adapt.baselines=false", "--output", str(run))
-    seconds = edgetune("adapt", *given, *measured, *flags)
+    edgetune("adapt", *given, *measured, *flags)
     found = report(run)
     made = found.get("augment", {}).get("rows", {})
     facts = found["adapt"]
-    return {"seed": seed, "seconds": seconds, "steps": facts["steps"], "made": made, "clean": facts["test"], "noisy": facts["noisy_test"]}
+    return {
+        "seed": seed,
+        "seconds": facts["seconds"],
+        "steps": facts["steps"],
+        "made": made,
+        "clean": facts["test"],
+        "noisy": facts["noisy_test"],
+    }
+
+
+def ways(method: str, more: bool) -> dict[str, tuple[str, ...]]:
+    """Those that are compared."""
+    return {**WAYS, **MORE, **MIXED.get(method, {})} if more else WAYS
 
 
 def gain(runs: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]], part: str) -> tuple[float, float]:
@@ -95,10 +107,10 @@ def table(found: Mapping[str, Any]) -> str:
         "| method | learned from too | rows | steps | clean | noisy | gain, clean | gain, noisy | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for method, ways in found["methods"].items():
-        for way, runs in ways.items():
+    for method, compared in found["methods"].items():
+        for way, runs in compared.items():
             mean = {part: statistics.mean(accuracy(run, part) for run in runs) for part in ("clean", "noisy")}
-            gains = [gain(runs, ways["nothing"], part) for part in ("clean", "noisy")]
+            gains = [gain(runs, compared["nothing"], part) for part in ("clean", "noisy")]
             told = ["" if way == "nothing" else f"{value:+.1f}" + ("" if half != half else f" ± {half:.1f}") for value, half in gains]
             made = statistics.mean(sum(run["made"].values()) for run in runs)
             steps, seconds = (statistics.mean(run[part] for run in runs) for part in ("steps", "seconds"))
@@ -117,6 +129,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=0, help="of all (0: every one)")
     parser.add_argument("--test", type=int, default=0, help="test rows of a label (0: every one)")
     parser.add_argument("--steps", type=int, default=0, help="of each training (0: no limit)")
+    parser.add_argument("--more", action="store_true", help="word-dropout and mixup too")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     asked = parser.parse_args()
@@ -128,13 +141,12 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         **{"shots": asked.shots, "samples": asked.samples, "settings": [*asked.settings, f"adapt.max_steps={asked.steps}"]},
         "labels": len({label for _, label in csv.reader((data / "train.csv").open(encoding="utf-8", newline=""))} - {"label"}),
-        "methods": {method: {way: [] for way in {**WAYS, **MIXED.get(method, {})}} for method in methods},
+        "methods": {method: {way: [] for way in ways(method, asked.more)} for method in methods},
     }
     for sample in range(asked.samples):  # one sample after the other, so that what is there after a stop can be compared
-        for method, ways in found["methods"].items():
-            for number, way in enumerate(ways):
-                flags = {**WAYS, **MIXED.get(method, {})}[way]
-                ways[way].append(one(data, asked.work / f"{method}-{number}-{sample}", method, sample, asked.shots, [*flags, *settings]))
+        for method, runs in found["methods"].items():
+            for number, (way, flags) in enumerate(ways(method, asked.more).items()):
+                runs[way].append(one(data, asked.work / f"{method}-{number}-{sample}", method, sample, asked.shots, [*flags, *settings]))
     text = table(found)
     print(text)
     if not asked.dry:
