@@ -155,7 +155,7 @@ def test_a_run_is_for_one_training_recipe(tmp_path: Path) -> None:
         pass
     assert raised.value.details == (
         "data.text: '' in the run, 'body' asked",
-        "lora.rank: 16 in the run, 8 asked",
+        "lora.rank: 0 in the run, 8 asked",
         "seed: 1 in the run, 2 asked",
     )
     assert existing(tmp_path / "run").recipe == asked(tmp_path, seed=1), "nothing was written"
