@@ -51,12 +51,12 @@ def _told_apart(outputs: Outputs, known: int) -> torch.Tensor:
 
 def _covariances(outputs: Outputs, known: int) -> torch.Tensor:
     """||C_S - C_T||^2 / (||C_S|| ||C_T||) of the features [b, d]: divided by their size in the place of 4 d^2, so that the same strength fits
-    every base (MiniLM's features would give 1e-7)."""
+    every base (MiniLM's features would give 1e-7). The size has a gradient too: without it, small features are the way to a small distance."""
     features = outputs["features"].float()
     if known < 2:
         return features.sum() * 0  # one row has no covariance
     source, target = torch.cov(features[:known].T), torch.cov(features[known:].T)
-    return (source - target).square().sum() / (source.detach().norm() * target.detach().norm()).clamp(min=1e-12)
+    return (source - target).square().sum() / (source.norm() * target.norm()).clamp(min=1e-12)
 
 
 def _means(outputs: Outputs, known: int) -> torch.Tensor:
