@@ -1,0 +1,188 @@
+"""The stages from data to the merged model: what each depends on, and which of them a recipe needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgetune import methods, progress, source
+from edgetune.artifact import Adapted, Artifact, Dataset, Merged, folder_digest
+from edgetune.errors import RecipeError
+from edgetune.methods import augmented, teachers
+from edgetune.pipeline.staged import digest, staged
+from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, changed, dump
+from edgetune.workspace import Workspace, existing, write_text
+
+
+def continued(recipe: Recipe) -> Recipe:
+    """The recipe with what the run that it continues decides; as it is without one."""
+    if recipe.continual == ContinualKeys():
+        return recipe
+    if recipe.start and recipe.continual.run:
+        raise RecipeError(
+            "--from and --continue both say where training starts",
+            mend="--continue goes on with one task, --from begins another; leave one away",
+        )
+    from edgetune.methods import continual
+
+    return continual.complete(recipe)
+
+
+def started(recipe: Recipe) -> Recipe:
+    """The recipe with the base of the run that it starts from; as it is without one."""
+    if not recipe.start:
+        return recipe
+    from edgetune.stages.start import complete
+
+    if recipe.method == ELSEWHERE:
+        raise RecipeError("start is for training, and this model was trained elsewhere", mend="leave start away")
+    return complete(recipe)
+
+
+def chosen(recipe: Recipe) -> Recipe:
+    """The recipe with the method that its run has chosen already; as it is when none was asked for, or none is chosen yet."""
+    if recipe.method != AUTO or not (Path(recipe.output) / "recipe.toml").is_file():
+        return recipe
+    found = existing(Path(recipe.output)).manifest["stages"].get(AUTO)
+    if not found:
+        return recipe
+    progress.note(f"method: {found['facts']['method']} (auto: {found['facts']['why']})")
+    return recipe.model_copy(update={"method": found["facts"]["method"]})
+
+
+def prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
+    """Rows in splits."""
+    from edgetune.data import digests
+    from edgetune.stages import prepare as stage
+
+    key = {
+        "task": recipe.task,
+        "seed": recipe.seed,
+        "data": recipe.data.model_dump(exclude={"licence", "other_tests", "descriptions"}),
+        "files": digests(recipe.data),
+    }
+    key |= _earlier(recipe, "dataset", "replay")
+    return staged(workspace, "prepare", Dataset, "data", lambda out: stage.prepare(recipe, out), key, [])
+
+
+def start(workspace: Workspace, recipe: Recipe) -> list[Artifact]:
+    """What training starts from, where that is another run's model."""
+    if not recipe.start:
+        return []
+    from edgetune.stages import start as stage
+
+    key = {"merged": stage.origin(recipe)["merged"], "task": recipe.task}
+    return [staged(workspace, stage.STAGE, Artifact, stage.FOLDER, lambda out: stage.start(recipe, out), key, [])]
+
+
+def choose(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Recipe:
+    """The recipe with a method that fits; the run's says the same from here on."""
+    from edgetune.stages import choose as stage
+
+    key = {**recipe.model_dump(include={"model", "task"}, mode="json"), "adapt": changed(recipe.adapt), "files": _base(recipe)}
+    staged(workspace, AUTO, Artifact, AUTO, lambda out: stage.choose(recipe, dataset, out), key, [dataset, *begun])
+    recipe = methods.ranked(chosen(recipe))
+    write_text(workspace.path / "recipe.toml", dump(recipe))
+    return recipe
+
+
+def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], name: str = "adapt", folder: str = "") -> Adapted:
+    """What training leaves, as stage `name` in `folder` (none: the method's own), after the rows that are made for it."""
+    from edgetune.stages import adapt as stage
+
+    made = _augment(workspace, recipe, dataset, begun)
+    key = {
+        **recipe.model_dump(include={"model", "task", "method", "seed"}, mode="json"),
+        "adapt": changed(recipe.adapt, {"generated"}),
+        "lora": changed(recipe.lora),
+        **({"prompt": recipe.prompt.tokens} if methods.get(recipe.method).prompts else {}),
+        **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
+        **({"augment": recipe.augment.model_dump(mode="json")} if recipe.augment != AugmentKeys() else {}),
+        "files": _base(recipe),
+        **_earlier(recipe, "merged", "ewc"),
+        **({"descriptions": digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
+    }
+    if recipe.method in methods.EPISODIC:
+        key["meta"] = recipe.meta.model_dump(mode="json")
+    if recipe.method == "distillation":
+        key["distillation"] = recipe.distillation.model_dump(mode="json")
+        key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
+    if recipe.domain.unlabelled:
+        key["domain"] = {**recipe.domain.model_dump(mode="json"), "texts": digest(recipe.domain.unlabelled)}
+    folder = folder or methods.get(recipe.method).folder
+    return staged(workspace, name, Adapted, folder, lambda out: stage.adapt(recipe, dataset, out, *made), key, [dataset, *begun, *made])
+
+
+def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> list[Artifact]:
+    """The rows that are made to learn from, if any are. Self-training learns a first model before."""
+    if not augmented.makes(recipe):
+        return []
+    from edgetune.stages import augment as stage
+
+    first = augmented.first(recipe)
+    teacher = adapt(workspace, first, dataset, begun, "first", "first") if first else None
+    key = {**recipe.augment.model_dump(mode="json", include=augmented.KEYS), "seed": recipe.seed, "task": recipe.task}
+    key["texts"] = digest(recipe.augment.unlabelled)
+    parents = [dataset, *([teacher] if teacher else [])]
+    return [staged(workspace, "augment", Artifact, "augmented", lambda out: stage.augment(recipe, dataset, teacher, out), key, parents)]
+
+
+def source_only(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], adapted: Adapted) -> Adapted | None:
+    """What the same training gives without target texts; where there are tests to compare the two on."""
+    if not (recipe.data.other_tests and recipe.adapt.baselines):
+        return None
+    from edgetune.methods import domain
+
+    progress.note(f"source-only, which {recipe.method} is compared with (adapt.baselines = false: without)")
+    return adapt(workspace, domain.alone(recipe, adapted.facts["settings"]), dataset, begun, "source_only", "source_only")
+
+
+def generate(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> None:
+    """What the model writes for test rows."""
+    from edgetune.stages import generate as stage
+
+    key = {"seed": recipe.seed, **recipe.adapt.model_dump(include={"generated", "baselines"})}
+    staged(
+        workspace, "generated", Artifact, "generated", lambda out: stage.generate(recipe, dataset, adapted, out), key, [dataset, adapted]
+    )
+
+
+def other_tests(workspace: Workspace, recipe: Recipe, dataset: Dataset, model: Artifact, plain: Adapted | None = None) -> None:
+    """The metric on further test sets, where the recipe names some."""
+    if not recipe.data.other_tests:
+        return
+    from edgetune.data.other_tests import digests
+    from edgetune.stages.other_tests import measure
+
+    key = {"files": digests(recipe), "on_bad_row": recipe.data.on_bad_row}
+    parents = [dataset, model, *([plain] if plain else [])]
+    staged(workspace, "other_tests", Artifact, "other_tests", lambda out: measure(recipe, dataset, model, plain, out), key, parents)
+
+
+def adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:
+    """A model that was trained elsewhere, as a merged one."""
+    from edgetune.stages import adopt as stage
+
+    key = {"model": recipe.model, "files": source.digest(recipe.model)}
+    return staged(workspace, "merge", Merged, "merged", lambda out: stage.adopt(recipe, dataset, out), key, [dataset])
+
+
+def merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> Merged:
+    """The plain model, proven equal to the adapted one."""
+    from edgetune.stages import merge as stage
+
+    return staged(workspace, "merge", Merged, "merged", lambda out: stage.merge(recipe, dataset, adapted, out), {}, [dataset, adapted])
+
+
+def _base(recipe: Recipe) -> str:
+    """The digest of a local base; of a run that starts from another one that is in what it kept."""
+    return "" if recipe.start else source.digest(recipe.model)
+
+
+def _earlier(recipe: Recipe, part: str, key: str) -> dict[str, Any]:
+    """Of the run that is continued what a stage depends on; nothing without one, so that the keys of other runs stay as they were."""
+    if not recipe.continual.run:
+        return {}
+    from edgetune.methods import continual
+
+    return {"continual": {part: getattr(continual.learned(recipe), part).digest, key: getattr(recipe.continual, key)}}
