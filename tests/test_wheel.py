@@ -94,7 +94,7 @@ def test_it_works_outside_of_the_checkout(installed: Path, tmp_path: Path, check
     assert edgetune(installed, tmp_path, "targets", "show", "arm64", "--json")
     doctor = json.loads(edgetune(installed, tmp_path, "doctor", "--json"))
     assert doctor["edgetune"] == __version__
-    assert set(doctor["extras"]) == {"demo", "qnn", "test"}
+    assert set(doctor["extras"]) == {"demo", "explain", "qnn", "test"}
 
 
 def test_it_is_the_wheel_that_runs(installed: Path, tmp_path: Path, checkout: Path) -> None:

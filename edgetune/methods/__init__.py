@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetune.errors import RecipeError
-from edgetune.recipe import AUTO
 from edgetune.table import pick
 from edgetune.tasks import TASKS, Task
 
@@ -295,7 +294,5 @@ def rank(recipe: Recipe) -> int:
 
 
 def ranked(recipe: Recipe) -> Recipe:
-    """The recipe with the rank written out, once it has a method."""
-    if recipe.method == AUTO:
-        return recipe
+    """The recipe with the rank written out; those that `auto` chooses from start from one."""
     return recipe.model_copy(update={"lora": recipe.lora.model_copy(update={"rank": rank(recipe)})})

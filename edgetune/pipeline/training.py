@@ -81,7 +81,7 @@ def choose(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[A
 
     key = {**recipe.model_dump(include={"model", "task"}, mode="json"), "adapt": changed(recipe.adapt), "files": _base(recipe)}
     staged(workspace, AUTO, Artifact, AUTO, lambda out: stage.choose(recipe, dataset, out), key, [dataset, *begun])
-    recipe = methods.ranked(chosen(recipe))
+    recipe = chosen(recipe)
     write_text(workspace.path / "recipe.toml", dump(recipe))
     return recipe
 
