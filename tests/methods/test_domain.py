@@ -11,7 +11,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from edgetune import pipeline
+from edgetune import pipeline, tasks
 from edgetune.errors import DataError, EdgetuneError, RecipeError
 from edgetune.methods import DOMAIN, METHODS, domain
 from edgetune.methods.loop import Problem
@@ -72,7 +72,7 @@ def test_distances_are_zero_for_the_same_features_and_grow_with_what_differs(met
 def test_a_batch_has_as_many_target_texts_of_like_rank_in_length(folder: Path) -> None:
     class Toy:
         recipe = asked(folder, "dann", folder / "never")
-        task = pipeline.tasks.get("text-classification")
+        task = tasks.get("text-classification")
         labels = tiny.LABELS
         examples = tuple({"input_ids": [2] * n, "label": n % 4} for n in range(1, 101))
 

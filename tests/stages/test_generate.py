@@ -13,7 +13,7 @@ import pytest
 from conformance import models
 
 from edgetune import pipeline
-from edgetune.artifact import Adapted
+from edgetune.artifact import Adapted, Dataset
 from edgetune.errors import DataError, RecipeError
 from edgetune.recipe import Recipe, load
 from edgetune.stages import generate as stage
@@ -96,7 +96,7 @@ def test_none_are_answered(folder: Path, tmp_path: Path) -> None:
 
 def finished(folder: Path) -> tuple[Any, Adapted]:
     run = Workspace(folder / "run")
-    dataset, adapted = run.finished("prepare", pipeline.Dataset, "data"), run.finished("adapt", Adapted, "checkpoint")
+    dataset, adapted = run.finished("prepare", Dataset, "data"), run.finished("adapt", Adapted, "checkpoint")
     assert dataset and adapted
     return dataset, adapted
 

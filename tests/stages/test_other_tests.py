@@ -12,7 +12,7 @@ import tiny
 
 from edgetune import pipeline
 from edgetune.errors import DataError, EdgetuneError, RecipeError
-from edgetune.recipe import Recipe, load
+from edgetune.recipe import ELSEWHERE, Recipe, load
 from edgetune.workspace import Workspace
 
 ROWS = [row for row in tiny.sentences(80, seed=9) if row[1] != "music"]
@@ -86,7 +86,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(folder: Path,
 
 def test_a_model_that_was_trained_elsewhere(folder: Path, tmp_path: Path) -> None:
     tiny.classifier(tmp_path / "model")
-    keys = {"model": str(tmp_path / "model"), "task": "text-classification", "method": pipeline.ELSEWHERE, "output": str(tmp_path / "run")}
+    keys = {"model": str(tmp_path / "model"), "task": "text-classification", "method": ELSEWHERE, "output": str(tmp_path / "run")}
     pipeline.run(load(None, {**keys, "data.path": str(folder / "data.csv"), "data.other_tests": f"near={folder / 'near.csv'}"}), "merge")
     assert Workspace(tmp_path / "run").manifest["stages"]["other_tests"]["facts"]["sets"]["near"]["rows"] == 40
 
