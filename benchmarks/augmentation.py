@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import statistics
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
-from scipy import stats
+import sets
+from command import edgetune, interval, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 NOISE = "typos"
 WAYS: dict[str, tuple[str, ...]] = {  # what is learned from beside the drawn rows: flags
@@ -39,24 +36,11 @@ ASKED = "at least 2 points more on the noisy test than without"
 
 def write(data: Path, out: Path, labels: int, test: int) -> None:
     """`data` with some of the labels, and some of the test rows, as out/train.csv and out/test.csv."""
-    rows = {split: list(_rows(data / f"{split}.csv")) for split in ("train", "test")}
+    rows = {split: list(sets.banking77(data, split)) for split in ("train", "test")}
     known = sorted({label for _, label in rows["train"]})
     kept = set(known[:: len(known) // labels][:labels] if labels else known)
-    out.mkdir(parents=True, exist_ok=True)
     for split, most in (("train", 0), ("test", test)):
-        taken: Counter[str] = Counter()
-        with (out / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            written = csv.writer(file)
-            written.writerow(("text", "label"))
-            for text, label in rows[split]:
-                taken[label] += 1
-                if label in kept and (not most or taken[label] <= most):
-                    written.writerow((text, label))
-
-
-def _rows(path: Path) -> list[tuple[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        sets.write(out / f"{split}.csv", sets.first(rows[split], kept, most))
 
 
 def one(data: Path, run: Path, method: str, seed: int, shots: int, flags: Sequence[str]) -> dict[str, Any]:
@@ -82,13 +66,10 @@ def ways(method: str, more: bool) -> dict[str, tuple[str, ...]]:
     return {**WAYS, **MORE, **MIXED.get(method, {})} if more else WAYS
 
 
-def gain(runs: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]], part: str) -> tuple[float, float]:
-    """(mean over the samples of how many points more than `plain`, half of its 95 % interval by Student's t; nan with one sample)."""
-    gained = [100 * (accuracy(a, part) - accuracy(b, part)) for a, b in zip(runs, plain, strict=True)]
-    if len(gained) < 2:
-        return gained[0], float("nan")
-    half = stats.t.ppf(0.975, len(gained) - 1) * statistics.stdev(gained) / len(gained) ** 0.5
-    return statistics.mean(gained), float(half)
+def gain(runs: Sequence[Mapping[str, Any]], plain: Sequence[Mapping[str, Any]], part: str) -> str:
+    """How many points more than `plain`, the mean over the samples, with its 95 % interval."""
+    mean, low, high = interval([100 * (accuracy(a, part) - accuracy(b, part)) for a, b in zip(runs, plain, strict=True)])
+    return f"{mean:+.1f}" + (f" ({low:+.1f} .. {high:+.1f})" if len(runs) > 1 else "")
 
 
 def accuracy(run: Mapping[str, Any], part: str) -> float:
@@ -110,8 +91,7 @@ def table(found: Mapping[str, Any]) -> str:
     for method, compared in found["methods"].items():
         for way, runs in compared.items():
             mean = {part: statistics.mean(accuracy(run, part) for run in runs) for part in ("clean", "noisy")}
-            gains = [gain(runs, compared["nothing"], part) for part in ("clean", "noisy")]
-            told = ["" if way == "nothing" else f"{value:+.1f}" + ("" if half != half else f" ± {half:.1f}") for value, half in gains]
+            told = ["" if way == "nothing" else gain(runs, compared["nothing"], part) for part in ("clean", "noisy")]
             made = statistics.mean(sum(run["made"].values()) for run in runs)
             steps, seconds = (statistics.mean(run[part] for run in runs) for part in ("steps", "seconds"))
             cells = (method, way, f"{made:.0f}", f"{steps:.0f}", f"{mean['clean']:.4f}", f"{mean['noisy']:.4f}", *told, f"{seconds:.0f}")
@@ -150,9 +130,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "augmentation"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("augmentation", found, text)
 
 
 if __name__ == "__main__":

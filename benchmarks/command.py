@@ -1,4 +1,4 @@
-"""What the scripts share: the command line as a user types it, each command a process of its own; what a run has to tell; intervals."""
+"""What the scripts share: the command line as a user types it, each command a process of its own; what a run has to tell; intervals; where results go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +33,10 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, float("-inf"), float("inf")
     half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return mean, mean - half, mean + half
+
+
+def record(name: str, found: Mapping[str, Any], text: str) -> None:
+    """Write results/NAME.json and .md."""
+    place = Path(__file__).parent / "results" / name
+    place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    place.with_suffix(".md").write_text(text, "utf-8")

@@ -11,18 +11,16 @@ nothing is recorded.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import shutil
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
+import sets
+from command import edgetune, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WAYS: dict[str, tuple[str, ...]] = {  # how the second step is made: its flags
     "nothing": ("--replay", "0"),
@@ -38,21 +36,8 @@ ASKED = "an old-task drop of at most 2 points with replay"
 def write(data: Path, out: Path, labels: Sequence[str], rows: int) -> None:
     """The rows of `labels` as out/train.csv and out/test.csv."""
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     for split, most in (("train", rows), ("test", 0)):
-        taken = dict.fromkeys(labels, 0)
-        with (out / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            written = csv.writer(file)
-            written.writerow(("text", "label"))
-            for text, label in _rows(data / f"{split}.csv"):
-                if label in taken and (not most or taken[label] < most):
-                    taken[label] += 1
-                    written.writerow((text, label))
-
-
-def _rows(path: Path) -> Iterable[tuple[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
+        sets.write(out / f"{split}.csv", sets.first(sets.banking77(data, split), labels, most))
 
 
 def fresh(data: Path, run: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +109,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     asked = parser.parse_args()
-    labels = sorted({label for _, label in _rows(asked.data / "train.csv")})[: asked.labels or None]
+    labels = sorted({label for _, label in sets.banking77(asked.data, "train")})[: asked.labels or None]
     parts = {"first": labels[: asked.first], "more": labels[asked.first :], "whole": labels}
     for name, own in parts.items():
         write(asked.data, asked.work / name, own, asked.rows)
@@ -147,9 +132,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "continual"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("continual", found, text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import random
 import statistics
 import time
@@ -22,9 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, interval, report
+from command import edgetune, interval, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LABELS = ("negative", "positive")
 PLAIN, PRETRAINED = "source-only", "continued pre-training"
@@ -159,9 +157,7 @@ def main() -> None:
     text = shown(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "domain"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("domain", found, text)
 
 
 if __name__ == "__main__":

@@ -12,18 +12,18 @@ Student's over the samples, of differences to few-shot on the same sample. Write
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import random
 import statistics
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, interval, report
+import sets
+from command import edgetune, interval, record, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -35,17 +35,15 @@ Row = tuple[str, str]
 def write(data: Path, out: Path, tests: int) -> None:
     """train.csv, validation.csv and test.csv, which edgetune reads as they are."""
     chance = random.Random("few-shot")
-    train, test = (list(csv.reader((data / f"{name}.csv").open(encoding="utf-8", newline="")))[1:] for name in ("train", "test"))
+    train, test = (list(sets.banking77(data, split)) for split in ("train", "test"))
     chance.shuffle(train)
     seen: dict[str, int] = defaultdict(int)
-    parts: dict[str, list[Sequence[str]]] = {"train": [], "validation": [], "test": chance.sample(test, tests)}
+    parts: dict[str, list[sets.Row]] = {"train": [], "validation": [], "test": chance.sample(test, tests)}
     for text, label in train:
         parts["validation" if seen[label] < VALIDATION else "train"].append((text, label))
         seen[label] += 1
-    out.mkdir(parents=True, exist_ok=True)
     for name, rows in parts.items():
-        with (out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *rows])
+        sets.write(out / f"{name}.csv", rows)
 
 
 def ours(asked: argparse.Namespace, method: str, sample: int) -> dict[str, Any]:
@@ -115,9 +113,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "few-shot"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("few-shot", found, text)
 
 
 if __name__ == "__main__":

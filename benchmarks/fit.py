@@ -10,7 +10,6 @@ Writes results/fit-NAME.json and .md, with the wall time of each command.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -18,20 +17,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import sets
 from command import edgetune, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 Rows = Iterable[tuple[str, str]]
-
-
-def snips(data: Path, part: str) -> Rows:
-    """Intents: train is the full training set, test the 700 rows called validate, which papers test on."""
-    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        name = f"train_{folder.name}_full.json" if part == "train" else f"validate_{folder.name}.json"
-        text = (folder / name).read_bytes().decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")
-        for row in json.loads(text)[folder.name]:
-            yield "".join(piece["text"] for piece in row["data"]).strip(), folder.name
 
 
 def semeval(data: Path, part: str) -> Rows:
@@ -40,21 +31,11 @@ def semeval(data: Path, part: str) -> Rows:
         yield text, label
 
 
-def banking(data: Path, part: str) -> Rows:
-    with (data / f"{part}.csv").open(encoding="utf-8", newline="") as file:
-        yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
-
-
 DATA: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
-    "banking77": ("text-classification", banking),
-    "snips": ("text-classification", snips),
+    "banking77": ("text-classification", sets.banking77),
+    "snips": ("text-classification", sets.snips),
     "semeval2010_task8": ("relation-extraction", semeval),
 }
-
-
-def write(rows: Rows, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
 
 
 def spent(run: Path, target: str) -> dict[str, float]:
@@ -77,7 +58,7 @@ def main() -> None:
     folder, run = asked.work / f"{asked.name}-data", asked.work / asked.name
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "test"):
-        write(rows(asked.data, part), folder / f"{part}.csv")
+        sets.write(folder / f"{part}.csv", rows(asked.data, part))
     target = subprocess.run(
         [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -14,8 +14,6 @@ results/meta.json and .md; with --dry nothing is recorded.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import random
 import statistics
 import time
@@ -24,10 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
-from scipy.stats import t
+import sets
+from command import edgetune, interval, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 AS_IT_IS = "MiniLM as it is"
 STARTS = {"reptile": "reptile", "maml": "maml", "few-shot on the other labels": "few-shot"}  # name -> method that makes it
@@ -40,31 +37,12 @@ def banking77(data: Path, unseen: int) -> tuple[Rows, dict[str, Rows]]:
     """(rows of the labels to learn from, {split: rows of the others})."""
     found: dict[str, Rows] = {}
     for split in ("train", "test"):
-        with (data / "banking77" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
-            found[split] = [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        found[split] = list(sets.banking77(data / "banking77", split))
     labels = sorted({label for _, label in found["train"]})
     held = set(labels[::4][:unseen])
     return [row for row in found["train"] if row[1] not in held], {
         split: [row for row in rows if row[1] in held] for split, rows in found.items()
     }
-
-
-def snips(data: Path) -> dict[str, Rows]:
-    """{split: rows}: every sentence of every intent."""
-    found: dict[str, Rows] = {"train": [], "test": []}
-    for split, name in (("train", "train_{}_full.json"), ("test", "validate_{}.json")):
-        for folder in sorted(path for path in (data / "snips").iterdir() if path.is_dir()):
-            path = folder / name.format(folder.name)
-            path = path if path.is_file() else folder / f"train_{folder.name}.json"
-            sentences = json.loads(path.read_text("utf-8", "replace"))[folder.name]
-            found[split] += [("".join(piece["text"] for piece in one["data"]).strip(), folder.name) for one in sentences]
-    return found
-
-
-def write(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
 
 
 def sample(rows: Mapping[str, Rows], folder: Path, shots: int, seed: int) -> None:
@@ -83,7 +61,7 @@ def sample(rows: Mapping[str, Rows], folder: Path, shots: int, seed: int) -> Non
                 splits["validation"] += [(text, label) for text in texts[shots : shots + VALIDATION]]
     tested = {text for text, _ in splits["test"]}
     for split, part in splits.items():
-        write(folder / f"{split}.csv", [row for row in part if split == "test" or row[0] not in tested])
+        sets.write(folder / f"{split}.csv", [row for row in part if split == "test" or row[0] not in tested])
 
 
 def learn(work: Path, name: str, data: Path, start: Sequence[str], method: str, seed: int, settings: Sequence[str]) -> float:
@@ -91,14 +69,6 @@ def learn(work: Path, name: str, data: Path, start: Sequence[str], method: str, 
     flags = ("--data", str(data), "--task", "text-classification", "--method", method, "--seed", str(seed), "--output", str(run))
     edgetune("adapt", *start, *flags, *settings)
     return float(report(run)["adapt"]["test"]["accuracy"])
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, half of the width of its 95 % interval)."""
-    if len(values) < 2:
-        return values[0], float("nan")
-    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
-    return statistics.mean(values), float(half)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -114,8 +84,8 @@ def table(found: Mapping[str, Any]) -> str:
     for data, methods in found["results"].items():
         for method, starts in methods.items():
             for start, values in starts.items():
-                mean, half = interval([100 * (a - b) for a, b in zip(values, starts[AS_IT_IS], strict=True)])
-                said = "" if start == AS_IT_IS else f"{mean:+.1f} ({mean - half:+.1f} .. {mean + half:+.1f})"
+                mean, low, high = interval([100 * (a - b) for a, b in zip(values, starts[AS_IT_IS], strict=True)])
+                said = "" if start == AS_IT_IS else f"{mean:+.1f} ({low:+.1f} .. {high:+.1f})"
                 lines.append(f"| {data} | {method} | {start} | {statistics.mean(values):.4f} | {said} |")
     lines += ["", "Seconds to make a start: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in found["seconds"].items()) + "."]
     return "\n".join([*lines, ""])
@@ -140,7 +110,7 @@ def main() -> None:
     settings = [part for setting in (f"adapt.max_steps={asked.steps}", *asked.settings) for part in ("--set", setting)]
     seen, unseen = banking77(asked.data, asked.labels)
     random.Random(0).shuffle(seen)
-    write(asked.work / "seen.csv", seen[: asked.rows or None])
+    sets.write(asked.work / "seen.csv", seen[: asked.rows or None])
     made: dict[str, list[str]] = {AS_IT_IS: ["--model", asked.model]}
     seconds = {}
     for name in asked.starts.split(","):
@@ -151,7 +121,10 @@ def main() -> None:
         made[name], seconds[name] = ["--from", str(run)], report(run)["adapt"]["seconds"]
     samples = [int(one) for one in asked.samples.split(",")]
     results: dict[str, Any] = {}
-    for data, rows in (("snips", snips(asked.data)), ("banking77", unseen)):
+    for data, rows in (
+        ("snips", {split: list(sets.snips(asked.data / "snips", split)) for split in ("train", "test")}),
+        ("banking77", unseen),
+    ):
         for seed in samples:
             sample(rows, asked.work / data / str(seed), asked.shots, seed)
         results[data] = {
@@ -176,9 +149,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "meta"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("meta", found, text)
 
 
 if __name__ == "__main__":

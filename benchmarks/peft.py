@@ -11,16 +11,14 @@ the two had been scored on different rows, which is wider than the truth. Writes
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
+from command import edgetune, interval, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WAYS: dict[str, tuple[str, ...]] = {  # name -> its flags
     **{name: ("--method", name) for name in ("full", "lora", "dora", "oft", "ia3", "prompt-tuning", "p-tuning", "linear-probe", "head")},
@@ -62,13 +60,11 @@ def against(runs: Sequence[Mapping[str, Any]], full: Sequence[Mapping[str, Any]]
     """Points over full, with a 95 % interval."""
     pairs = [(a["test"]["accuracy"], b["test"]["accuracy"]) for a, b in zip(runs, full, strict=True)]
     gains = [100 * (a - b) for a, b in pairs]
-    if len(gains) > 1:
-        from scipy.stats import t
-
-        half = t.ppf(0.975, len(gains) - 1) * statistics.stdev(gains) / len(gains) ** 0.5
-    else:
+    mean, low, high = interval(gains)
+    if len(gains) == 1:
         half = 100 * Z95 * sum(error(accuracy, one["rows"]) ** 2 for accuracy, one in zip(pairs[0], (runs[0], full[0]), strict=True)) ** 0.5
-    return f"{statistics.mean(gains):+.1f} ({statistics.mean(gains) - half:+.1f} .. {statistics.mean(gains) + half:+.1f})"
+        low, high = mean - half, mean + half
+    return f"{mean:+.1f} ({low:+.1f} .. {high:+.1f})"
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -125,9 +121,7 @@ def main() -> None:
         found["ways"][name] = [measured(asked.data, Path(f"{place}-{seed}"), seed, [*WAYS[name], *settings]) for seed in seeds]
         print(table(found))
     if not asked.dry:
-        place = HERE / "results" / "peft"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(table(found), "utf-8")
+        record("peft", found, table(found))
 
 
 if __name__ == "__main__":

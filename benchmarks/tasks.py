@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
+import sets
+from command import edgetune, record, report
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -47,14 +47,9 @@ def wnut17(data: Path, out: Path) -> None:
 
 
 def snips(data: Path, out: Path) -> None:
-    """train is the full training set, test the 700 rows called validate, which papers test on; validation is edgetune's to cut from train."""
-    for name, own in (("train", "train_{}_full.json"), ("test", "validate_{}.json")):
-        rows = {}
-        for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-            raw = (folder / own.format(folder.name)).read_bytes()
-            text = raw.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")  # one file is CESU-8
-            rows |= json.loads(text)
-        (out / f"{name}.json").write_text(json.dumps(rows), "utf-8")
+    """Validation is edgetune's to cut from train."""
+    for split in ("train", "test"):
+        (out / f"{split}.json").write_text(json.dumps(dict(sets.snips_requests(data, split))), "utf-8")
 
 
 def semeval2010_task8(data: Path, out: Path) -> None:
@@ -253,9 +248,7 @@ def main() -> None:
     text = table(asked.name, row, found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / f"tasks-{asked.name}"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record(f"tasks-{asked.name}", found, text)
 
 
 if __name__ == "__main__":

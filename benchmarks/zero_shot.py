@@ -10,17 +10,16 @@ Writes results/zero-shot.json and .md; with --dry nothing is recorded.
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from command import edgetune, report
+import sets
+from command import edgetune, record, report
+from scipy.stats import binomtest
 
-HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 WAYS: dict[str, tuple[str, ...]] = {
     "zero-shot": ("--method", "zero-shot"),
@@ -31,31 +30,21 @@ WAYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def banking77(data: Path, split: str) -> Iterable[tuple[str, str]]:
-    with (data / "banking77" / f"{split}.csv").open(encoding="utf-8", newline="") as file:
-        yield from ((row["text"], row["category"]) for row in csv.DictReader(file))
-
-
-def snips(data: Path, split: str) -> Iterable[tuple[str, str]]:
+def snips(data: Path, split: str) -> Iterable[sets.Row]:
     """The intents; their names are words run together, so they are taken apart."""
-    for folder in sorted(path for path in (data / "snips").iterdir() if path.is_dir()):
-        name = f"{'validate' if split == 'test' else 'train'}_{folder.name}.json"
-        label = "".join(f" {c.lower()}" if c.isupper() else c for c in folder.name).strip().replace(" ", "_")
-        [requests] = json.loads((folder / name).read_text("utf-8", "replace")).values()
-        yield from (("".join(piece["text"] for piece in request["data"]).strip(), label) for request in requests)
+    for text, intent in sets.snips(data, split):
+        yield text, "".join(f" {c.lower()}" if c.isupper() else c for c in intent).strip().replace(" ", "_")
 
 
-SETS = {"banking77": banking77, "snips": snips}
+SETS = {"banking77": sets.banking77, "snips": snips}
 
 
 def write(name: str, data: Path, out: Path, rows: int) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
     for split in ("train", "test"):
-        found = list(dict.fromkeys(SETS[name](data, split)))
+        found = list(dict.fromkeys(SETS[name](data / name, split)))
         step = max(1, len(found) // rows) if rows and split == "test" else 1
-        with (out / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *found[::step]])
+        sets.write(out / f"{split}.csv", found[::step])
 
 
 def run(data: Path, out: Path, flags: Iterable[str]) -> dict[str, Any]:
@@ -67,9 +56,8 @@ def run(data: Path, out: Path, flags: Iterable[str]) -> dict[str, Any]:
 
 def interval(accuracy: float, rows: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
-    z = 1.96
-    middle, half = accuracy + z * z / (2 * rows), z * (accuracy * (1 - accuracy) / rows + z * z / (4 * rows * rows)) ** 0.5
-    return (middle - half) / (1 + z * z / rows), (middle + half) / (1 + z * z / rows)
+    found = binomtest(round(accuracy * rows), rows).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def table(found: Mapping[str, Any]) -> str:
@@ -102,9 +90,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if not asked.dry:
-        place = HERE / "results" / "zero-shot"
-        place.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        place.with_suffix(".md").write_text(text, "utf-8")
+        record("zero-shot", found, text)
 
 
 if __name__ == "__main__":

@@ -30,18 +30,14 @@ if TYPE_CHECKING:
 # The parts of a classifier that its task brings along, as the architectures of transformers call them.
 HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
 POOLERS = ("pooler", "pooling_head")  # which are no head alone
-
-
 EPISODIC = ("reptile", "maml")  # methods that learn from small tasks: see `meta`
+DOMAIN = ("dann", "coral", "mmd")  # methods that learn from texts of another domain too: `edgetune.methods.domain`
 
 
 def heads(names: Iterable[str]) -> set[str]:
     """Those of HEADS among the dotted `names` of a model's parts; none where only a pooler is there, which nothing reads."""
     found = {part for name in names for part in name.split(".")} & set(HEADS)
     return found if found - set(POOLERS) else set()
-
-
-DOMAIN = ("dann", "coral", "mmd")  # methods that learn from texts of another domain too: `edgetune.methods.domain`
 
 
 @dataclass(frozen=True)
@@ -94,6 +90,8 @@ class Method:
 
 WITHOUT_MARKERS = frozenset(name for name, task in TASKS.items() if not task.markers)  # new tokens that lora trains beside its adapter
 PROMPTED = frozenset({"text-classification", "multi-label-classification", "text-regression", "text-generation"})
+
+LOW_RANK = {"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)}
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -182,24 +180,21 @@ METHODS: dict[str, Method] = {
                 module="edgetune.methods.domain",
                 tasks=frozenset({"text-classification"}),
             )
-            for name, (title, when) in zip(
-                DOMAIN,
+            for name, title, when in (
                 (
-                    (
-                        "domains made alike by a classifier that must not tell them apart (arXiv:1505.07818)",
-                        "labels of one domain, texts of another",
-                    ),
-                    ("domains made alike in their covariances (arXiv:1607.01719)", "as dann, with no second classifier"),
-                    ("domains made alike in their distributions, by kernels (arXiv:1502.02791)", "as dann, with no second classifier"),
+                    "dann",
+                    "domains made alike by a classifier that must not tell them apart (arXiv:1505.07818)",
+                    "labels of one domain, texts of another",
                 ),
-                strict=True,
+                ("coral", "domains made alike in their covariances (arXiv:1607.01719)", "as dann, with no second classifier"),
+                ("mmd", "domains made alike in their distributions, by kernels (arXiv:1502.02791)", "as dann, with no second classifier"),
             )
         ),
         Method(
             name="lora",
             title="low-rank adapters on every linear layer (arXiv:2106.09685), rank-stabilised (arXiv:2312.03732)",
             when="decoders, or many variants of one base: the adapter is a few MB",
-            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)},
+            defaults=LOW_RANK,
             folder="adapter",
             module="edgetune.methods.adapters",
             searched=(*SEARCHED, "lora.rank"),
@@ -208,7 +203,7 @@ METHODS: dict[str, Method] = {
             name="qlora",
             title="LoRA on a base held in 4 bits (arXiv:2305.14314)",
             when="a GPU whose memory the float model would not fit: 1 B parameters and more",
-            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4)},
+            defaults={family: LOW_RANK[family] for family in ("encoder", "decoder")},
             folder="adapter",
             module="edgetune.methods.adapters",
             searched=(*SEARCHED, "lora.rank"),
@@ -217,7 +212,7 @@ METHODS: dict[str, Method] = {
             name="dora",
             title="LoRA that learns directions and lengths apart (arXiv:2402.09353)",
             when="a low rank, where lora stays behind full; its steps are slower",
-            defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)},
+            defaults=LOW_RANK,
             folder="adapter",
             module="edgetune.methods.adapters",
             searched=(*SEARCHED, "lora.rank"),
