@@ -40,6 +40,7 @@ class DataKeys(Section):
     label: str = Field("", description="column with the label; found by name when left out, and said")
     labels: str = Field("", description="column with several labels a text")
     intent: str = Field("", description="column with the intent, beside tags")
+    tasks: str = Field("", description="columns with a label each, with commas between, or one that holds {task: label}; task multi-task")
     score: str = Field("", description="column with a number to predict")
     tokens: str = Field("", description="column with the words, beside their tags")
     tags: str = Field("", description="column with a tag a word (BIO, IOB1, BIOES, ...)")
@@ -81,6 +82,9 @@ class AdaptKeys(Section):
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="none | balanced: rows weigh more the rarer their class is (tasks with classes)"
+    )
+    sampling_temperature: float = Field(
+        1.0, gt=0, description="several data sets: rows of one with n come as often as n^(1/T) (1: as they are; task multi-task)"
     )
     layers: int = Field(0, ge=0, description="train the last so many layers and the head alone (0: all; method full)")
     layer_decay: float = Field(
@@ -240,7 +244,14 @@ TRAINING_KEYS = (
     "domain",
     "augment",
 )
-ADDED = ("layers", "layer_decay", "gradual_unfreezing", "plus_ratio")  # keys that are younger than some runs
+ADDED = (
+    "tasks",
+    "sampling_temperature",
+    "layers",
+    "layer_decay",
+    "gradual_unfreezing",
+    "plus_ratio",
+)  # keys that are younger than some runs
 AUTO = "auto"  # the method of a recipe for which none has been chosen yet
 ELSEWHERE = "none"  # the method of a run whose model was trained elsewhere
 CARD_KEYS = ("data.licence", "data.other_tests", "adapt.generated")  # but these are only told, or say how much is measured

@@ -24,7 +24,7 @@ NEEDS = {
     "an intent never seen in train": "each intent needs rows in train, and such that are in no other split",
     "an entity type never seen in train": "each entity type needs rows in train, and such that are in no other split",
 }
-PLURAL = ("tokens", "tags", "spans", "labels", "answers", "messages")
+PLURAL = ("tokens", "tags", "tasks", "spans", "labels", "answers", "messages")
 MOST_GROUPS = 5  # kinds of problem that one error shows; with MOST_LINES each and the frame this stays under 20 lines
 MOST_LINES = 3
 

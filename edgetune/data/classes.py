@@ -1,4 +1,4 @@
-"""The classes of rows: labels, intents, sets of labels, types of entities."""
+"""The classes of rows: labels, intents, sets of labels, types of entities, labels of several tasks (each as `task:label`)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from edgetune.data import tags
 from edgetune.errors import DataError
 
 Rows = Sequence[Mapping[str, Any]]
-CLASSED = {"label": "label", "intent": "intent", "labels": "label", "tags": "entity type"}  # column -> what it holds
-FEWEST = {"label": 2, "intent": 2, "labels": 1, "tags": 1}  # classes without which there is nothing to learn
+CLASSED = {"label": "label", "intent": "intent", "labels": "label", "tags": "entity type", "tasks": "label"}  # column -> what it holds
+FEWEST = {"label": 2, "intent": 2, "labels": 1, "tags": 1, "tasks": 2}  # classes without which there is nothing to learn
 UNBALANCED = 10  # times as many rows as another class
 
 
@@ -22,6 +22,8 @@ def of(row: Mapping[str, Any], column: str) -> list[str]:
     value = row[column]
     if column == "tags":
         return [kind for _, _, kind in tags.entities(value)]
+    if column == "tasks":
+        return [f"{task}:{label}" for task, label in value.items()]
     return list(value) if column == "labels" else [value]
 
 

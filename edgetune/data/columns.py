@@ -20,8 +20,13 @@ from edgetune.tasks import Task
 GROUP = "group"
 LONGEST_GROUP = 80  # characters of a group's name
 FEWEST_GROUPS = 10  # a column that is called "group" groups only when a tenth of its values is one at least
-ANSWERED = ("label", "intent", "labels", "tags", "score", "answers", "target", "completion")
-WORDS = {"labels": "set of labels", "tags": "tagging", "answers": "answer"}  # one of them; the others are words already
+ANSWERED = ("label", "intent", "labels", "tags", "tasks", "score", "answers", "target", "completion")
+WORDS = {
+    "labels": "set of labels",
+    "tasks": "set of labels",
+    "tags": "tagging",
+    "answers": "answer",
+}  # one of them; the others are words already
 
 
 @dataclass(frozen=True)

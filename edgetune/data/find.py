@@ -8,6 +8,7 @@ from typing import Any
 
 from edgetune import progress
 from edgetune.artifact import file_digest
+from edgetune.data import together
 from edgetune.data.forms import FORMS
 from edgetune.data.read import read, read_parallel, stem_of, suffix_of
 from edgetune.data.table import Table
@@ -25,27 +26,32 @@ Part = tuple[Path, ...]  # one file, or parallel files
 
 
 def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
-    """The tables of each split that `keys.path` has, and the names of what was ignored. A single file is `train`.
+    """The tables of each split that `keys.path` has, and the names of what was ignored. A single file is `train`; see `together` for several
+    data sets.
 
     Raises DataError when there is nothing at the path, or no train split.
     """
+    if sets := _sets(keys):
+        return together.joined({name: tables(own)[0] for name, own in sets.items()}, keys), []
     found, ignored = _local(keys)
     if found is None:
         return _hub(keys.path)
     if ignored:
         progress.note(f"ignored in {keys.path}: {', '.join(ignored)}")
-    return {split: [_read(part, keys) for part in parts] for split, parts in found.items()}, ignored
+    return {split: [together.as_one(_read(part, keys), keys.tasks) for part in parts] for split, parts in found.items()}, ignored
 
 
 def digests(keys: DataKeys) -> dict[str, str]:
     """sha256 of every local file that `keys` names, by path; empty for a data set of the hub."""
+    if sets := _sets(keys):
+        return {path: digest for own in sets.values() for path, digest in digests(own).items()}
     found, _ = _local(keys)
     return {str(path): file_digest(path) for parts in (found or {}).values() for part in parts for path in part}
 
 
 def table(place: str, key: str, keys: DataKeys) -> Table:
     """The table of one file, or of parallel files, that `key` of the recipe names. Raises DataError when it is not there or is a folder."""
-    return _read(_one(place, key), keys)
+    return together.as_one(_read(_one(place, key), keys), keys.tasks)
 
 
 def file_digests(place: str, key: str) -> list[str]:
@@ -66,6 +72,18 @@ def _one(place: str, key: str) -> Part:
 def _read(part: Part, keys: DataKeys) -> Table:
     header = tuple(name.strip() for name in keys.header.split(",")) if keys.header else ()
     return read(part[0], keys.encoding, header) if len(part) == 1 else read_parallel(part, keys.encoding)
+
+
+def _sets(keys: DataKeys) -> dict[str, DataKeys]:
+    """Several data sets, each a task, by their names: the folders with a train file in a folder that has no split file of its own."""
+    path = Path(keys.path).expanduser()
+    if not keys.path or not path.is_dir():
+        return {}
+    content = _content(path)
+    found = [one for one in content if one.is_dir() and any(split_of(part.name) == "train" for part in _content(one))]
+    if len(found) < 2 or any(one.is_file() and split_of(one.name) for one in content):
+        return {}
+    return {one.name: keys.model_copy(update={"path": str(one)}) for one in found}
 
 
 def split_of(name: str) -> str | None:

@@ -78,6 +78,23 @@ def _labels(value: Any, names: Names) -> tuple[list[str], str]:
     return sorted(found), ""
 
 
+def _tasks(value: Any, _: Names) -> tuple[dict[str, str], str]:
+    """{task: label}, sorted; a task without a label is not asked of this row."""
+    value = _structured(value)
+    if not isinstance(value, Mapping):
+        return {}, "no labels of tasks" if value is None else 'tasks that are no object such as {"task": "label"}'
+    found: dict[str, str] = {}
+    for task, given in sorted(value.items()):
+        label, problem = _LABEL(given, None)
+        if ":" in task:
+            return {}, "a task whose name has a colon"
+        if not problem:
+            found[task] = label
+        elif given is not None and given != "":
+            return {}, f"{problem} of a task"
+    return found, "" if found else "no labels of tasks"
+
+
 def _score(value: Any, _: Names) -> tuple[float, str]:
     if value is None or (isinstance(value, str) and not value.strip()):
         return 0.0, "no score"
@@ -157,6 +174,7 @@ KINDS: dict[str, Kind] = {
     "label": _LABEL,
     "intent": _label_of("intent"),
     "labels": _labels,
+    "tasks": _tasks,
     "score": _score,
     "tokens": _list_of("tokens"),
     "tags": _list_of("tags"),

@@ -10,6 +10,7 @@ from edgetune.data.kinds import ASKED
 from edgetune.data.read import read
 from edgetune.errors import DataError
 from edgetune.recipe import Recipe
+from edgetune.tasks.rows import LABELLED
 
 
 def texts(recipe: Recipe, key: str) -> list[str]:
@@ -44,7 +45,7 @@ def _column(path: Path, recipe: Recipe) -> list[str]:
     names = _names(recipe, asked)
     lower = {name.lower(): name for name in table.columns}
     name = next((lower[name.lower()] for name in names if name.lower() in lower), None)
-    labelled = [lower[label.lower()] for column in tasks.LABELLED for label in _names(recipe, column) if label.lower() in lower]
+    labelled = [lower[label.lower()] for column in LABELLED for label in _names(recipe, column) if label.lower() in lower]
     if of := next((label for label in labelled if label != name and any(row.get(label) not in (None, "") for _, row in table.rows)), ""):
         raise DataError(
             f'{path} has labels (column "{of}"), and is given as texts without labels',

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgetune.tasks import BATCH, SEQUENCE
+from edgetune.tasks.rows import BATCH, SEQUENCE
 
 if TYPE_CHECKING:
     import torch

@@ -19,6 +19,7 @@ from edgetune.tasks import (
     inputs,
     intent_and_slots,
     multi_label_classification,
+    multi_task,
     padded,
     sentence_similarity,
     token_classification,
@@ -26,6 +27,7 @@ from edgetune.tasks import (
 from edgetune.tasks.text_classification import OUT_OF_SCOPE
 
 BATCH = 64
+LEAST_LOGIT = -100.0
 ZERO_SHOT_SCALE = np.float32(20)
 MOST_ROWS, MOST_WORDS = 4000, 10_000  # of train, drawn by the row
 
@@ -161,6 +163,20 @@ def logistic_regression_a_label(
     return multi_label_classification.counted(logits, wanted)
 
 
+def logistic_regression_a_task(
+    model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
+) -> Scores:
+    """As `logistic_regression`, one for each task, learned from the rows that answer it."""
+    features, asked = _both(model, train, test, pad_id, device)
+    answers = np.array([example["answers"] for example in train])
+    logits = np.empty((len(test), classes), dtype=np.float32)
+    for column, part in zip(answers.T, multi_task.slices(train[0]["ends"]), strict=True):
+        own = column != multi_task.UNASKED
+        said = _fitted(features[own], column[own] - part.start, part.stop - part.start)(asked)
+        logits[:, part] = np.maximum(said, LEAST_LOGIT)
+    return multi_task.answered(logits, test)
+
+
 def ridge_regression(
     model: PreTrainedModel, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], pad_id: int, classes: int, device: Device
 ) -> Scores:
@@ -216,6 +232,7 @@ BASELINES: dict[str, Callable[..., Scores]] = {  # by task
     "token-classification": logistic_regression_of_words,
     "intent-and-slots": logistic_regressions,
     "multi-label-classification": logistic_regression_a_label,
+    "multi-task": logistic_regression_a_task,
     "text-regression": ridge_regression,
     "sentence-similarity": shared_words,
     "question-answering": sliding_window,

@@ -55,6 +55,11 @@ def complete(recipe: Recipe, until: str) -> None:
             details=[f"tasks with classes: {', '.join(fitting)}"],
             mend="leave adapt.class_weights away",
         )
+    if recipe.adapt.sampling_temperature != 1 and not hasattr(task.module, "drawn"):
+        raise RecipeError(
+            f"adapt.sampling_temperature = {recipe.adapt.sampling_temperature:g}, but {task.name} has one data set",
+            mend="leave adapt.sampling_temperature away",
+        )
     if recipe.export.stop and task.family == "encoder":
         raise RecipeError(f"export.stop is given, but {task.name} writes no text", mend="leave export.stop away")
     if "" in recipe.export.stop:

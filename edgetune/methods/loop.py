@@ -70,6 +70,9 @@ class Problem:
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
     better: Callable[[Mapping[str, float]], tuple[float, float]]  # the metric, then what decides between equals; higher is better
     shown: Sequence[str]  # the metrics that each epoch's line names
+    drawn: Callable[[random.Random], list[int]] | None = (
+        None  # indices of the examples of an epoch, as many as there are; none: all of them
+    )
 
     @cached_property
     def labels_per_row(self) -> float:
@@ -116,7 +119,7 @@ def train(
     with progress.bar("training", total) as bar:
         bar.advance(state.step)
         while state.epoch < epochs and not _stopped(state, settings) and not stop(state):
-            order = _order(problem.examples, settings, state.epoch)
+            order = _order(problem, settings, state.epoch)
             model.train()
             for name, weight in weights.items():
                 weight.requires_grad = pace.opens.get(name, 0) <= state.epoch
@@ -171,10 +174,10 @@ def _stopped(state: State, settings: Settings) -> bool:
     return bool(settings.early_stopping and state.waited >= settings.early_stopping)
 
 
-def _order(examples: Sequence[Mapping[str, Any]], settings: Settings, epoch: int) -> list[list[int]]:
+def _order(problem: Problem, settings: Settings, epoch: int) -> list[list[int]]:
     """Batches of one epoch: shuffled, sorted by length within megabatches, shuffled again; the same for the same seed."""
-    chance = random.Random(f"{settings.seed}/{epoch}")
-    order = list(range(len(examples)))
+    chance, examples = random.Random(f"{settings.seed}/{epoch}"), problem.examples
+    order = problem.drawn(chance) if problem.drawn else list(range(len(examples)))
     chance.shuffle(order)
     mega, size = MEGABATCH * settings.batch_size, settings.batch_size
     batches = []

@@ -15,6 +15,7 @@ from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
 from edgetune.methods.model import auto_class, base_config
 from edgetune.recipe import Recipe
+from edgetune.tasks.rows import BATCH, SEQUENCE
 
 MB = 1 << 20
 ADAPTERS: dict[str, Callable[[int, int, int], int]] = {  # trained weights of a linear layer: (rank, reads, writes)
@@ -86,7 +87,7 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
     task = tasks.get(recipe.task)
-    of_tokens = not task.labelled and task.outputs == {"logits": (tasks.BATCH, tasks.SEQUENCE)}  # over the whole vocabulary
+    of_tokens = not task.labelled and task.outputs == {"logits": (BATCH, SEQUENCE)}  # over the whole vocabulary
     activations += 3 * rows * tokens * getattr(config, "vocab_size", 0) * 4 if of_tokens else 0
     available = torch.cuda.mem_get_info()[0] if device.name == "cuda" else psutil.virtual_memory().available
     return Estimate(weights, adapter, 4 * copies * trained, activations, available)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -88,6 +89,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
         evaluate,
         lambda found: (sign * found[task.metric], -found[tie]),
         (task.metric, tie),
+        _drawn(recipe, task, examples),
     )
 
     def train(model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
@@ -185,6 +187,13 @@ def _learner(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]], 
     least, most = (float(find([find(part) for part in balanced.weights])) for find in (np.min, np.max))
     progress.note(f"each class counts the same: a row weighs {least:.2g} to {most:.2g} (adapt.class_weights)")
     return balanced
+
+
+def _drawn(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]]) -> Callable[[random.Random], list[int]] | None:
+    """What draws the rows of an epoch, where they do not all come once."""
+    if (temperature := recipe.adapt.sampling_temperature) == 1:
+        return None
+    return lambda chance: task.module.drawn(examples, temperature, chance)  # type: ignore[no-any-return]
 
 
 def _facts(

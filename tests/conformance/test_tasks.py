@@ -66,6 +66,32 @@ def banking77(source: Path, out: Path) -> Iterable[str]:
     return [row["text"] for row in kept]
 
 
+def two_data_sets(source: Path, out: Path) -> Iterable[str]:
+    """What a bank's customer wants, and what an assistant is asked for: a folder each."""
+    (out / "bank").mkdir()
+    bank = list(banking77(source, out / "bank"))
+    rows = []
+    for intent in ("GetWeather", "PlayMusic", "RateBook"):
+        published = json.loads((source / "snips" / intent / f"train_{intent}.json").read_text("utf-8", "replace"))[intent]
+        rows += [{"utterance": "".join(piece["text"] for piece in row["data"]).strip(), "intent": intent} for row in published[:60]]
+    (out / "assistant").mkdir()
+    save(out / "assistant" / "train.jsonl", rows)
+    return [*bank, *(row["utterance"] for row in rows)]
+
+
+def two_columns(source: Path, out: Path) -> Iterable[str]:
+    """Requests with their intent and whether they name a place, a column each; each tenth row has no second answer."""
+    rows = []
+    for intent in ("GetWeather", "PlayMusic", "BookRestaurant"):
+        published = json.loads((source / "snips" / intent / f"train_{intent}.json").read_text("utf-8", "replace"))[intent]
+        for i, row in enumerate(published[:80]):
+            place = {"city", "state", "country"} & {piece.get("entity", "") for piece in row["data"]}
+            text = "".join(piece["text"] for piece in row["data"]).strip()
+            rows.append({"text": text, "intent": intent, "place": "" if i % 10 == 9 else "named" if place else "none"})
+    save(out / "train.jsonl", rows)
+    return [row["text"] for row in rows]
+
+
 def semeval(source: Path, out: Path) -> Iterable[str]:
     """Rows of a relation in both directions, of another and of none."""
     import csv
@@ -206,6 +232,20 @@ def label(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         "scores": {facts["labels"][i]: chances[i] for i in best},
         "cut": False,
     }
+
+
+def labels_of_tasks(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    _, inputs = encoded(folder, *fields(item))
+    logits = outputs(folder, facts["task"], inputs)["logits"][0]
+    found = {}
+    for task, trust in zip(dict.fromkeys(one.split(":")[0] for one in facts["labels"]), facts["confidence"]["of_tasks"], strict=True):
+        own = {i: one.split(":")[1] for i, one in enumerate(facts["labels"]) if one.startswith(f"{task}:")}
+        chances = dict(zip(own.values(), softmax(logits[list(own)] / trust["temperature"]), strict=True))
+        best = sorted(chances, key=chances.__getitem__, reverse=True)[:3]
+        sure = chances[best[0]] >= trust["reject_below"]
+        scores = {name: chances[name] for name in best}
+        found[task] = {"label": best[0] if sure else None, "confidence": chances[best[0]], "scores": scores}
+    return {"tasks": found, "cut": False}
 
 
 def labels(folder: Path, item: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,6 +391,8 @@ CASES: dict[str, Case] = {
     ),
     "a label of a pair": Case("text-classification", paraphrases, label),
     "several labels": Case("multi-label-classification", snips_kinds, labels, keys={"adapt.max_steps": 150}),
+    "tasks, a data set each": Case("multi-task", two_data_sets, labels_of_tasks, keys={"adapt.sampling_temperature": 2}),
+    "tasks, a column each": Case("multi-task", two_columns, labels_of_tasks, keys={"data.tasks": "intent,place"}),
     "a number": Case("text-regression", stsb, number, above=-1.0),
     "vectors": Case("sentence-similarity", stsb, vector),
     "entities": Case(
@@ -434,7 +476,7 @@ def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
         assert plain.line(answer)
 
 
-@pytest.mark.parametrize("name", ["one label, few rows of it", "a label of a pair", "vectors", "relations"])
+@pytest.mark.parametrize("name", ["one label, few rows of it", "a label of a pair", "tasks, a data set each", "vectors", "relations"])
 def test_a_smaller_model_is_sought(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     keys = prepared(case, tmp_path) | {"export.fit": True, "export.max_drop": 1.0, "compress.epochs": 1, "compress.learning_rate": 5e-3}

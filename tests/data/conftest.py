@@ -72,6 +72,7 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
     def write(**files: str | bytes) -> Path:
         for name, content in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         return tmp_path
 

@@ -7,7 +7,7 @@ from typing import Any, Mapping  # noqa: UP035
 import numpy as np
 
 from .entities import entities, one_line
-from .text_classification import chosen
+from .text_classification import SURE, chosen
 from .token_classification import read
 
 __all__ = ["decode", "line", "read"]
@@ -19,7 +19,7 @@ def decode(bundle: Any, outputs: Mapping[str, np.ndarray], kept: Any) -> dict[st
     text, offsets, cut = kept
     intents = outputs["logits"].shape[-1]
     labels = bundle.facts["labels"]
-    found = chosen(bundle, outputs["logits"][0], [label[len(INTENT) :] for label in labels[:intents]])
+    found = chosen(outputs["logits"][0], [label[len(INTENT) :] for label in labels[:intents]], bundle.facts["confidence"] or SURE)
     return {
         "intent": found.pop("label"),
         **found,

@@ -9,6 +9,7 @@ import numpy as np
 from .probability import softmax
 
 SHOWN = 3  # labels in an answer
+SURE = {"temperature": 1.0, "reject_below": 0.0}  # where nothing was chosen
 
 
 def read(bundle: Any, item: Mapping[str, str]) -> tuple[list[dict[str, list[int]]], bool]:
@@ -18,12 +19,11 @@ def read(bundle: Any, item: Mapping[str, str]) -> tuple[list[dict[str, list[int]
 
 def decode(bundle: Any, outputs: Mapping[str, np.ndarray], cut: bool) -> dict[str, Any]:
     """`label` (None: too unsure), `confidence`, `scores` of the three best labels, `cut`."""
-    return {**chosen(bundle, outputs["logits"][0], bundle.facts["labels"]), "cut": cut}
+    return {**chosen(outputs["logits"][0], bundle.facts["labels"], bundle.facts["confidence"] or SURE), "cut": cut}
 
 
-def chosen(bundle: Any, logits: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """`logits` [labels] -> `label`, `confidence` and `scores`, with the temperature and the threshold of edgetune.json."""
-    trust = bundle.facts["confidence"] or {"temperature": 1.0, "reject_below": 0.0}
+def chosen(logits: np.ndarray, labels: Sequence[str], trust: Mapping[str, Any]) -> dict[str, Any]:
+    """`logits` [labels] -> `label`, `confidence` and `scores`, with the `temperature` and the threshold (`reject_below`) of `trust`."""
     chances = softmax(logits / trust["temperature"])
     best = np.argsort(-chances, kind="stable")[:SHOWN]
     top = float(chances[best[0]])
