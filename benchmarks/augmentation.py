@@ -6,7 +6,8 @@
 DATA is the folder with banking77's train.csv and test.csv. Sample i draws its rows with seed i; every way of a method learns from the same
 rows and is scored on the same test rows, clean and with typing errors, so that the differences are paired. `--test N` scores the first N test
 rows of each label, `--labels N` keeps every so many of the labels, `--steps N` stops each training after N steps (for a quick look,
-and for the same budget). `--more` measures word-dropout and mixup too. Each command is the command line that a user types, and a run that is
+and for the same budget). `--more` measures word-dropout, texts that a
+language model writes, and mixup too. Each command is the command line that a user types, and a run that is
 finished is not done again. Writes results/augmentation.json and .md; with --dry nothing is recorded.
 """
 
@@ -29,7 +30,10 @@ WAYS: dict[str, tuple[str, ...]] = {  # what is learned from beside the drawn ro
     "nothing": (),
     "typos": ("--augment", "typos", "--augment-copies", "4"),
 }
-MORE: dict[str, tuple[str, ...]] = {"typos, word-dropout": ("--augment", "typos,word-dropout", "--augment-copies", "2")}
+MORE: dict[str, tuple[str, ...]] = {
+    "typos, word-dropout": ("--augment", "typos,word-dropout", "--augment-copies", "2"),
+    "generation": ("--augment", "generation", "--augment-generator", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+}
 MIXED = {"full": {"typos, mixup": ("--augment", "typos,mixup", "--augment-copies", "4")}}  # of single methods
 ASKED = "at least 2 points more on the noisy test than without"
 

@@ -114,6 +114,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {
             tasks=ONE_LABEL,
         ),
         Augmentation(
+            "generation",
+            "a local language model writes texts after rows of a label, and a first model must agree (arXiv:2104.08826)",
+            "few rows, and a generator that knows the field",
+            tasks=frozenset({"text-classification"}),
+        ),
+        Augmentation(
             "self-training",
             "a first model labels augment.unlabelled, and what it is sure of is learned too (pseudo-labels)",
             "many texts without labels",
@@ -135,7 +141,8 @@ def check(recipe: Recipe) -> None:
         fitting = [name for name, other in AUGMENTATIONS.items() if other.alter and other.fits(task)]
         raise RecipeError(f"augment.noisy_test = {asked.noisy_test} alters no text", mend=_choose(fitting, "leave augment.noisy_test away"))
     needed = {
-        "copies": any(AUGMENTATIONS[name].alter for name in asked.kinds),
+        "copies": any(AUGMENTATIONS[name].alter or name == "generation" for name in asked.kinds),
+        "generator": "generation" in asked.kinds,
         "mixup_alpha": "mixup" in asked.kinds,
         "unlabelled": "self-training" in asked.kinds,
         "threshold": "self-training" in asked.kinds,
@@ -145,6 +152,8 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(
                 f"augment.{name} is given, but nothing that it is for is among augment.kinds", mend=f"leave augment.{name} away"
             )
+    if "generation" in asked.kinds and not asked.generator:
+        raise RecipeError("generation needs a language model", mend="--augment-generator HuggingFaceTB/SmolLM2-135M-Instruct")
     if "self-training" in asked.kinds:
         if not asked.unlabelled:
             raise RecipeError("self-training needs texts without labels", mend="--augment-unlabelled FILE")

@@ -1,21 +1,24 @@
-"""Which methods learn from made rows, and what the first model of self-training is."""
+"""Which methods learn from made rows, and what the first model is that labels texts."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-from edgetune import methods
+from edgetune import methods, source
 from edgetune.data import augment
 from edgetune.errors import RecipeError
 from edgetune.recipe import AUTO, AugmentKeys, Recipe, SearchKeys
 
 KEYS = {"kinds", "copies", "threshold"}  # that decide which rows are made
+TAUGHT = ("self-training", "generation")  # kinds whose rows a first model judges
 
 
 def check(recipe: Recipe) -> None:
     """Raises RecipeError for rows that cannot be made, or that the method does not learn from."""
     augment.check(recipe)
+    if recipe.augment.generator:
+        source.resolve(recipe.augment.generator, recipe.trust_remote_code)
     kinds = recipe.augment.kinds
     if not kinds or recipe.method == AUTO:
         return
@@ -33,12 +36,12 @@ def check(recipe: Recipe) -> None:
 
 def makes(recipe: Recipe) -> bool:
     """Whether there are rows to make: mixup mixes those that there are."""
-    return any(kind == "self-training" or augment.AUGMENTATIONS[kind].alter for kind in recipe.augment.kinds)
+    return any(kind in TAUGHT or augment.AUGMENTATIONS[kind].alter for kind in recipe.augment.kinds)
 
 
 def first(recipe: Recipe) -> Recipe | None:
-    """The same recipe without made rows, for the model that labels texts; none where it does not ask for self-training."""
-    if "self-training" not in recipe.augment.kinds:
+    """The same recipe without made rows, for the model that judges texts; none where it asks for no kind that needs one."""
+    if not set(TAUGHT) & set(recipe.augment.kinds):
         return None
     changed: dict[str, Any] = {"augment": AugmentKeys(), "search": SearchKeys()}
     return recipe.model_copy(update=changed | {"adapt": recipe.adapt.model_copy(update={"baselines": False})})

@@ -97,7 +97,7 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
         "lora": changed(recipe.lora),
         **({"prompt": recipe.prompt.tokens} if methods.get(recipe.method).prompts else {}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
-        **({"augment": recipe.augment.model_dump(mode="json")} if recipe.augment != AugmentKeys() else {}),
+        **({"augment": changed(recipe.augment)} if recipe.augment != AugmentKeys() else {}),
         "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
         **({"descriptions": digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
@@ -114,7 +114,7 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
 
 
 def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> list[Artifact]:
-    """The rows that are made to learn from, if any are. Self-training learns a first model before."""
+    """The rows that are made to learn from, if any are. Those that a first model judges have it learned before."""
     if not augmented.makes(recipe):
         return []
     from edgetune.stages import augment as stage
@@ -123,6 +123,8 @@ def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list
     teacher = adapt(workspace, first, dataset, begun, "first", "first") if first else None
     key = {**recipe.augment.model_dump(mode="json", include=augmented.KEYS), "seed": recipe.seed, "task": recipe.task}
     key["texts"] = digest(recipe.augment.unlabelled)
+    if recipe.augment.generator:
+        key["generator"] = [recipe.augment.generator, source.digest(recipe.augment.generator)]
     parents = [dataset, *([teacher] if teacher else [])]
     return [staged(workspace, "augment", Artifact, "augmented", lambda out: stage.augment(recipe, dataset, teacher, out), key, parents)]
 

@@ -12,7 +12,7 @@ import tiny
 from edgetune import data, pipeline
 from edgetune.artifact import file_digest
 from edgetune.data.columns import key
-from edgetune.errors import RecipeError
+from edgetune.errors import RecipeError, RequestError
 
 QUICK = {"adapt__epochs": 8, "data__shots": 8}
 
@@ -99,3 +99,50 @@ def test_noise_is_learned(folder: Path) -> None:
         run = pipeline.run(tiny.recipe(folder, output=str(folder / name), **keys, **more), "adapt")
         scores.append(report(run)["adapt"]["noisy_test"]["metrics"]["log_loss"])
     assert scores[1] < scores[0]
+
+
+@pytest.fixture(scope="module")
+def writer(folder: Path) -> Path:
+    """A tiny language model that knows the texts of the problem by heart, more or less."""
+    import torch
+    from conformance import models
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    texts = [f"- {text}\n" for text, _ in tiny.sentences(60, 9)]
+    path = models.decoder(folder / "writer", texts)
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    batch = tokenizer(["".join(texts[i : i + 4]) for i in range(0, 60, 4)], return_tensors="pt", padding=True)
+    for _ in range(60):
+        model(**batch, labels=batch["input_ids"].where(batch["attention_mask"] > 0, -100)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(path)
+    return path
+
+
+def test_texts_that_a_language_model_writes_are_judged_and_learned(folder: Path, writer: Path) -> None:
+    given = {"augment__kinds": "generation", "augment__generator": str(writer), "augment__copies": 2, **QUICK}
+    runs = [pipeline.run(tiny.recipe(folder, output=str(folder / name), **given), "adapt") for name in ("written", "again")]
+    made, again = (data.rows(run / "augmented", "augmented") for run in runs)
+    assert made == again, "the seed decides what is written"
+    told = report(runs[0])["augment"]["generation"]
+    assert told["written"] == 64, "two for each of the 32 rows"
+    assert told["written"] == told["known"] + told["disagreed"] + told["rows"]
+    assert 0 < told["rows"] == len(made) == sum(told["label_counts"].values())
+    assert told["disagreed"] > 0, "a text of another label, or of none, is not believed"
+    elsewhere = {key(row) for split in data.SPLITS for row in data.rows(runs[0] / "data", split)}
+    assert not elsewhere & {key(row) for row in made}
+    assert {row["augmented"] for row in made} == {"generation"} and all("\n" not in row["text"] for row in made)
+    assert "that a language model wrote" in (runs[0] / "report.html").read_text("utf-8")
+
+
+def test_a_generator_is_named_and_must_write(folder: Path, writer: Path, tmp_path: Path) -> None:
+    for more, what in (
+        ({"augment__kinds": "generation"}, "needs a language model"),
+        ({"augment__kinds": "typos", "augment__generator": str(writer)}, "augment.generator is given"),
+        ({"augment__kinds": "generation", "augment__generator": str(tmp_path / "nowhere")}, "no model directory"),
+    ):
+        with pytest.raises(RequestError, match=what):
+            pipeline.run(tiny.recipe(folder, output=str(tmp_path / "run"), **more, **QUICK), "adapt")
+        assert not (tmp_path / "run").exists()
