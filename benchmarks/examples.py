@@ -87,6 +87,16 @@ def relations(rows: Rows, said: Any) -> dict[str, float]:
     return {name: found[name] for name in ("accuracy", "macro_f1", "micro_f1")}
 
 
+def intents(rows: Rows, said: Any) -> dict[str, float]:
+    from sklearn.metrics import f1_score
+
+    wanted = [row["label"] for row in rows]
+    return {
+        "accuracy": statistics.mean(one == other for one, other in zip(wanted, said, strict=True)),
+        "macro_f1": float(f1_score(wanted, said, average="macro")),
+    }
+
+
 def answers(rows: Rows, said: Any) -> dict[str, float]:
     from edgetune.tasks.question_answering import compare
 
@@ -111,6 +121,9 @@ def column(folder: Path) -> list[str]:
 GLUE = "text-classification/run_glue.py"
 NER = "token-classification/run_ner.py"
 EXAMPLES: dict[str, Example] = {
+    "banking77": Example(
+        GLUE, lambda row, _: {"text": row["text"], "label": row["label"]}, column, intents, ("--pad_to_max_length", "False")
+    ),
     "wnut17": Example(
         NER, tagged, lambda folder: [line.split() for line in (folder / "predictions.txt").read_text("utf-8").split("\n")[:-1]], tags
     ),

@@ -4,7 +4,7 @@
         [--dry]
 
 NAME is a row of `ROWS`, DATA the folder of its data set. Each command is the command line that a user types, as a process of its own. Writes
-results/tasks-NAME.json and .md; with --dry nothing is recorded. The baselines are those of `adapt`: the untrained model, and a logistic
+results/tasks-NAME.json and .md; with --dry nothing is recorded, with --no-head what is recorded of the head stays. The baselines are those of `adapt`: the untrained model, and a logistic
 regression on the frozen base's features; beside them, unless --no-head, `--method head`: the trained head on a frozen base.
 """
 
@@ -41,6 +41,11 @@ class Row:
     model: str = MODEL
     method: str = "full"
     note: str = ""
+
+
+def banking77(data: Path, out: Path) -> None:
+    for name in ("train", "test"):
+        sets.write(out / f"{name}.csv", sets.banking77(data, name))
 
 
 def wnut17(data: Path, out: Path) -> None:
@@ -121,6 +126,7 @@ def save(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 ROWS: dict[str, Row] = {
+    "banking77": Row(task="text-classification", write=banking77),
     "wnut17": Row(
         task="token-classification",
         write=wnut17,
@@ -248,6 +254,13 @@ def written(found: Mapping[str, Any] | None) -> list[str]:
     return lines + [f"| {name} | " + " | ".join(f"{one[name]:.4f}" for one in metrics.values()) + " |" for name in names]
 
 
+def recorded(name: str) -> dict[str, Any] | None:
+    """What an earlier call has recorded of the head."""
+    place = Path(__file__).parent / "results" / f"tasks-{name}.json"
+    found: dict[str, Any] | None = json.loads(place.read_text("utf-8"))["head"] if place.exists() else None
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=ROWS)
@@ -267,6 +280,9 @@ def main() -> None:
     settings = (*row.settings, *asked.settings)
     seeds = [int(seed) for seed in asked.seeds.split(",")]
     adapted = [adapt(row, data, work / f"{row.method}-{seed}", row.method, seed, settings) for seed in seeds]
+    head = recorded(asked.name) if asked.no_head else None
+    if row.head and not asked.no_head:
+        head = adapt(row, data, work / "head", row.head, seeds[0], settings)
     found = {
         "name": asked.name,
         "task": row.task,
@@ -274,7 +290,7 @@ def main() -> None:
         "asked": dict(row.asked),
         "adapted": adapted,
         "spread": spread(adapted),
-        "head": adapt(row, data, work / "head", row.head, seeds[0], settings) if row.head and not asked.no_head else None,
+        "head": head,
         "int8": export(work / f"{row.method}-{seeds[0]}", asked.target),
     }
     text = table(asked.name, row, found)

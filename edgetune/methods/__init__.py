@@ -83,6 +83,7 @@ class Method:
     prompts: bool = False  # puts tokens of its own before each text
     check: str = ""  # "package.module:function" of a recipe, which raises where its base is of no use to the method; loads no weight
     searched: tuple[str, ...] = SEARCHED  # the keys of the recipe that `edgetune.methods.search` varies
+    unused: tuple[str, ...] = ()  # keys of the recipe that have no effect
 
     def fits(self, task: Task) -> bool:
         return task.family in self.defaults and (not self.tasks or task.name in self.tasks)
@@ -91,6 +92,13 @@ class Method:
 WITHOUT_MARKERS = frozenset(name for name, task in TASKS.items() if not task.markers)  # new tokens that lora trains beside its adapter
 PROMPTED = frozenset({"text-classification", "multi-label-classification", "text-regression", "text-generation"})
 
+STEPS = tuple(  # keys of a training by steps
+    f"adapt.{name}"
+    for name in (
+        *("epochs", "max_steps", "accumulation", "learning_rate", "warmup", "weight_decay", "clip_norm", "label_smoothing"),
+        *("dropout", "early_stopping", "checkpoint_every"),
+    )
+)
 LOW_RANK = {"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 2e-4), "seq2seq": Defaults(4, 16, 5e-4)}
 
 METHODS: dict[str, Method] = {
@@ -121,6 +129,7 @@ METHODS: dict[str, Method] = {
             module="edgetune.methods.linear_probe",
             tasks=frozenset({"text-classification"}),
             searched=(),
+            unused=STEPS,
         ),
         Method(
             name="zero-shot",
@@ -131,6 +140,7 @@ METHODS: dict[str, Method] = {
             module="edgetune.methods.zero_shot",
             tasks=frozenset({"text-classification"}),
             searched=(),
+            unused=STEPS,
         ),
         Method(
             name="few-shot",
@@ -154,6 +164,7 @@ METHODS: dict[str, Method] = {
                 tasks=frozenset({"text-classification"}),
                 least_rows=2,
                 searched=("adapt.learning_rate", "adapt.epochs"),
+                unused=("adapt.accumulation",),
             )
             for name, title in (
                 ("reptile", "small tasks drawn from the labels, and steps towards what each ended at (arXiv:1803.02999)"),

@@ -17,7 +17,7 @@ TAUGHT = ("self-training", "generation")  # kinds whose rows a first model judge
 def check(recipe: Recipe) -> None:
     """Raises RecipeError for rows that cannot be made, or that the method does not learn from."""
     augment.check(recipe)
-    if recipe.augment.generator:
+    if recipe.augment.generator and not source.is_remote(recipe.augment.generator):
         source.resolve(recipe.augment.generator, recipe.trust_remote_code)
     kinds = recipe.augment.kinds
     if not kinds or recipe.method == AUTO:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
-from edgetune import methods, tasks
+from edgetune import methods, progress, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, pace, search, teachers
@@ -20,6 +21,7 @@ def complete(recipe: Recipe, until: str) -> None:
         if not method.fits(task):
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
+        _tell_unused(recipe, method)
     search.check(recipe)
     augmented.check(recipe)
     if recipe.method in methods.DOMAIN or recipe.domain != DomainKeys():
@@ -71,6 +73,14 @@ def complete(recipe: Recipe, until: str) -> None:
         raise RecipeError("no target given", mend="edgetune targets detect names this machine's; edgetune targets list shows all")
     if recipe.method != ELSEWHERE:
         _based(recipe)
+
+
+def _tell_unused(recipe: Recipe, method: methods.Method) -> None:
+    plain = Recipe()
+    for key in method.unused:
+        given, default = (attrgetter(key)(one) for one in (recipe, plain))
+        if given != default:
+            progress.warn(f"{key} = {given} has no effect: method {method.name} does not read it")
 
 
 def _based(recipe: Recipe) -> None:
