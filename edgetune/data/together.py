@@ -48,7 +48,7 @@ def joined(sets: Mapping[str, Splits], keys: DataKeys) -> dict[str, list[Table]]
                 mend="give all of them the same files: train, and perhaps validation and test; what none has is cut from train",
             )
     sets = {name: {split: [_within(name, table) for table in tables] for split, tables in splits.items()} for name, splits in sets.items()}
-    named = {name: _columns(splits, keys) for name, splits in sets.items()}
+    named = {name: _columns(name, splits, keys) for name, splits in sets.items()}
     paired = [name for name, found in named.items() if "text_pair" in found.names]
     if paired and len(paired) < len(sets):
         single = next(name for name in sets if name not in paired)
@@ -64,9 +64,12 @@ def _within(name: str, table: Table) -> Table:
     return replace(table, file=file, bad=[replace(one, file=file) for one in table.bad])
 
 
-def _columns(splits: Splits, keys: DataKeys) -> Columns:
+def _columns(name: str, splits: Splits, keys: DataKeys) -> Columns:
     recipe = Recipe(data=keys.model_copy(update={"tasks": ""}))
-    return columns.find(tasks.get(TASK), recipe, [table for tables in splits.values() for table in tables])
+    with progress.silent():
+        found = columns.find(tasks.get(TASK), recipe, [table for tables in splits.values() for table in tables])
+    progress.note(f"{name}: {found}")
+    return found
 
 
 def _told(name: str, table: Table, found: Columns) -> Table:

@@ -32,6 +32,7 @@ from edgetune.workspace import peak_rss_bytes
 
 SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-6, 1e-4  # of the reloaded model, relative to the largest
 MOST_EPOCHS = 20
+AS_METHODS = {"frozen_logistic_regression": "linear-probe", "zero_shot": "zero-shot"}  # baselines that are methods too
 
 
 def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | None = None) -> dict[str, Any]:
@@ -123,6 +124,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
         state = learn(model, recipe, out.parent)
     scored = {name: score(task, model, splits[name], pad_id, name) for name in ("validation", "test")}
     facts = _facts(recipe, task, scored, labels, rows["test"]) | searched
+    facts["beaten_by"] = _beaten_by(task, facts["test"], untrained, len(splits["test"]))
     if altered := augment.noisy_by(recipe):
         said = encode(task, augment.noisy(rows["test"], altered, task), tokenizer, longest, labels, "noisy test")
         facts["noisy_test"] = _noisy(task, altered, score(task, model, said, pad_id, "noisy test"), scored["test"], labels)
@@ -207,6 +209,19 @@ def _facts(
     if task.family == "encoder" and len(keep) < len(test_rows) == len(scored["test"].value):
         facts["test_without_overlap"] = task.module.metrics(scored["test"].take(keep), labels)
     return facts
+
+
+def _beaten_by(task: Task, adapted: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], rows: int) -> list[str]:
+    """The baselines that do better on test than what was adapted, which is said: negative transfer is no success."""
+    metric, sign = task.metric, 1 if task.higher_is_better else -1
+    found = [name for name, one in baselines.items() if metric in one and sign * (one[metric] - adapted[metric]) > 0]
+    for name in found:
+        ships = AS_METHODS.get(name, "")
+        progress.warn(
+            f"adaptation did not pay: on {rows:,} test rows the baseline {name.replace('_', ' ')} has {metric} {baselines[name][metric]:.4f}, "
+            f"the adapted model {adapted[metric]:.4f}" + (f"; --method {ships} ships it" if ships and methods.get(ships).fits(task) else "")
+        )
+    return found
 
 
 def _mixed(recipe: Recipe, learns: Any, model: PreTrainedModel, pad_id: int) -> Any:

@@ -83,9 +83,9 @@ class Scores:
         """Those of some rows, by their indices."""
         places = rows
         if self.lines is not None:
-            ends = self.lines.cumsum()
-            spans = [np.arange(ends[row] - self.lines[row], ends[row]) for row in rows]
-            places = np.concatenate(spans) if spans else rows
+            counts = self.lines[rows]
+            first = (self.lines.cumsum() - self.lines)[rows] - (counts.cumsum() - counts)
+            places = np.repeat(first, counts) + np.arange(counts.sum())
         of_lines = {name: part[places] for name in ("logits", "target") if (part := getattr(self, name)) is not None}
         of_rows = {name: part[rows] for name in ("lines", "extra") if (part := getattr(self, name)) is not None}
         return Scores(self.value[rows], self.weight[rows], **of_lines, **of_rows)

@@ -136,8 +136,7 @@ def score(forward: Forward, examples: Sequence[Mapping[str, Any]], pad_id: int, 
 def answered(logits: np.ndarray, examples: Sequence[Mapping[str, Any]]) -> Scores:
     """`logits` and `target`: for each row a line an answer, over all labels, those of other tasks far down.
 
-    An answer of a task with n of them weighs 1 / n, so that sum(value) / sum(weight) is the mean of the tasks' accuracies. `extra` [n, tasks]:
-    1 right, 0 wrong, -1 not asked.
+    value: right answers of a row, weight: all of them. `extra` [n, tasks]: 1 right, 0 wrong, -1 not asked.
     """
     targets = np.array([example["answers"] for example in examples])
     asked = targets != UNASKED
@@ -149,8 +148,16 @@ def answered(logits: np.ndarray, examples: Sequence[Mapping[str, Any]]) -> Score
         extra[asked[:, t], t] = own.argmax(-1) + part.start == targets[asked[:, t], t]
         lines[tasks == t] = own.min(-1, keepdims=True) - FAR
         lines[tasks == t, part] = own
-    each = asked / np.maximum(asked.sum(axis=0), 1)
-    return Scores((each * (extra > 0)).sum(-1), each.sum(-1), lines, targets[rows, tasks], asked.sum(-1), extra)
+    return Scores(
+        (extra > 0).sum(-1).astype(np.float64), asked.sum(-1).astype(np.float64), lines, targets[rows, tasks], asked.sum(-1), extra
+    )
+
+
+def quality(scores: Scores) -> float:
+    """The mean of the accuracies of the tasks that the rows answer."""
+    assert scores.extra is not None
+    asked = (scores.extra >= 0).sum(axis=0)
+    return float(((scores.extra > 0).sum(axis=0)[asked > 0] / asked[asked > 0]).mean())
 
 
 def metrics(scores: Scores, labels: Sequence[str]) -> dict[str, float]:

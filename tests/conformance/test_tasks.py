@@ -455,6 +455,10 @@ def test_through_the_whole_pipeline(name: str, tmp_path: Path) -> None:
     assert report["merge"]["label_flips"] == 0
     integers = [one for one in found["candidates"] if "int" in one["scheme"]]
     assert integers and all(one["reason"] for one in integers), "integers were tried, and the gate gave its reason"
+    if task.higher_is_better:
+        [plain] = [one for one in found["candidates"] if one["scheme"] == "fp32"]
+        for one in integers:
+            assert one["drop"] == pytest.approx(plain["quality"] - one["quality"], abs=1e-9), "the gate judges the metric that is told"
     bundle = run / "bundles" / TARGET
     assert verify(bundle)["golden"]["passed"]
 

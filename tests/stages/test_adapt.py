@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 
-from edgetune import data, methods, progress
+from edgetune import data, methods, progress, tasks
 from edgetune.errors import DataError, GateError, ModelError, RecipeError
 from edgetune.methods import baselines, full
 from edgetune.methods.examples import encode
@@ -258,3 +258,35 @@ def test_weights_of_classes_where_there_are_none(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"class_weights = balanced, but text-generation has no classes"):
         pipeline.run(tiny.recipe(tmp_path, task="text-generation", method="lora", adapt__class_weights="balanced"), "adapt")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "baselines", "beaten"),
+    [
+        (
+            "text-classification",
+            0.8,
+            {"frozen_logistic_regression": {"accuracy": 0.81}, "untrained": {"accuracy": 0.1}},
+            ["frozen_logistic_regression"],
+        ),
+        ("text-classification", 0.8, {"frozen_logistic_regression": {"accuracy": 0.8}}, []),
+        ("fill-mask", 30.0, {"untrained": {"perplexity": 29.0}}, ["untrained"]),
+        ("fill-mask", 30.0, {"untrained": {"perplexity": 31.0}}, []),
+        ("text-classification", 0.8, {}, []),
+    ],
+)
+def test_a_baseline_that_does_better_is_told(name: str, metric: float, baselines: Any, beaten: list[str]) -> None:
+    row = tasks.get(name)
+    with progress.collecting() as notes:
+        assert stage._beaten_by(row, {row.metric: metric}, baselines, 50) == beaten
+    assert len(notes) == len(beaten)
+    if beaten:
+        assert "adaptation did not pay: on 50 test rows the baseline" in notes[0]
+        assert ("--method linear-probe ships it" in notes[0]) == (name == "text-classification")
+
+
+def test_a_run_that_learned_too_little_says_so(toy_run: Callable[[str], Any], out: Path) -> None:
+    run = toy_run("full")
+    with progress.collecting() as notes:
+        facts = stage.adapt(small(run, adapt__baselines=True, adapt__max_steps=1, adapt__learning_rate=1e-6), run.dataset, out)
+    assert "frozen_logistic_regression" in facts["beaten_by"] and any("adaptation did not pay" in note for note in notes)

@@ -87,7 +87,10 @@ def test_every_task_counts_the_same(examples: list[dict[str, Any]]) -> None:
     scores = told(said, examples)
     found = task.metrics(scores, LABELS)
     assert found["about_accuracy"] == pytest.approx(2 / 3) and found["mood_accuracy"] == 1
-    assert found["accuracy"] == pytest.approx(5 / 6) == pytest.approx(scores.value.sum() / scores.weight.sum())
+    assert found["accuracy"] == pytest.approx(5 / 6) == pytest.approx(task.quality(scores))
+    assert (scores.value.tolist(), scores.weight.tolist()) == ([2, 1, 1, 1], [2, 1, 2, 1])
+    apart = joined([told(said[i : i + 1], examples[i : i + 1]) for i in range(4)])
+    assert task.quality(apart) == task.quality(scores), "however many rows are scored at a time"
     own = [text_classification.metrics(task.answered(said, examples).take(np.array(rows)), LABELS) for rows in ([0, 2],)]
     assert own[0]["accuracy"] == 0.75, "three of the four answers of two rows"
     chances = {2: 1 / (1 + np.exp(-4.0)), 3: 1 / (1 + 2 * np.exp(-4.0))}
@@ -105,6 +108,15 @@ def test_every_task_counts_the_same(examples: list[dict[str, Any]]) -> None:
     assert list(task.metrics(scores.take(np.array([1])), LABELS)) == ["accuracy", "macro_f1", "log_loss", "about_accuracy"], "none of mood"
     again = task.metrics(joined([some, scores.take(np.array([2, 3]))]), LABELS)
     assert again == pytest.approx(found)
+
+
+@pytest.mark.parametrize("rows", [[], [3, 0, 2], [1, 1, 3]])
+def test_rows_are_taken_with_all_their_answers(examples: list[dict[str, Any]], rows: list[int]) -> None:
+    scores = told(np.arange(20, dtype=np.float32).reshape(4, 5), examples)
+    parts = [scores.take(np.array([row])) for row in rows]
+    some = scores.take(np.array(rows, dtype=int))
+    for name in ("logits", "target", "lines", "value", "weight", "extra"):
+        assert np.array_equal(getattr(some, name), np.concatenate([getattr(scores, name)[:0], *(getattr(part, name) for part in parts)]))
 
 
 def test_each_task_has_its_own_confidence(examples: list[dict[str, Any]]) -> None:
