@@ -100,6 +100,12 @@ class AdaptKeys(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto | fp32 | bf16")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto | cpu | cuda")
     baselines: bool = Field(True, description="also score the untrained model and the simple baseline")
+    initial: Literal["pretrained", "random"] = Field(
+        "pretrained", description="pretrained | random: the weights that training starts from (random: method full)"
+    )
+    from_scratch: bool = Field(
+        False, description="first train the same architecture from random weights, by the same settings: what pre-training is worth"
+    )
     generated: int = Field(100, ge=0, description="test rows that models which write are made to answer, before and after (0: off)")
 
 
@@ -249,6 +255,8 @@ ADDED = (
     "tasks",
     "sampling_temperature",
     "generator",
+    "initial",
+    "from_scratch",
     "layers",
     "layer_decay",
     "gradual_unfreezing",

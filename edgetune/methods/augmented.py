@@ -44,4 +44,4 @@ def first(recipe: Recipe) -> Recipe | None:
     if not set(TAUGHT) & set(recipe.augment.kinds):
         return None
     changed: dict[str, Any] = {"augment": AugmentKeys(), "search": SearchKeys()}
-    return recipe.model_copy(update=changed | {"adapt": recipe.adapt.model_copy(update={"baselines": False})})
+    return recipe.model_copy(update=changed | {"adapt": recipe.adapt.model_copy(update={"baselines": False, "from_scratch": False})})

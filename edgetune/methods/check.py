@@ -57,6 +57,9 @@ def complete(recipe: Recipe, until: str) -> None:
             details=[f"tasks with classes: {', '.join(fitting)}"],
             mend="leave adapt.class_weights away",
         )
+    if recipe.method != "full" and (recipe.adapt.initial == "random" or recipe.adapt.from_scratch) and recipe.method != AUTO:
+        asked = "adapt.from_scratch" if recipe.adapt.from_scratch else "adapt.initial = random"
+        raise RecipeError(f"{asked} is for method full: what {recipe.method} keeps of a base must be worth keeping", mend="--method full")
     if recipe.adapt.sampling_temperature != 1 and not hasattr(task.module, "drawn"):
         raise RecipeError(
             f"adapt.sampling_temperature = {recipe.adapt.sampling_temperature:g}, but {task.name} has one data set",

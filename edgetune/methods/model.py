@@ -63,11 +63,13 @@ def tokenizer_in(folder: Path, gguf: str | None = None, trust_remote_code: bool 
 
 
 def load_base(recipe: Recipe, labels: Sequence[str], *, quantized: bool = False, architecture: str = "") -> PreTrainedModel:
-    """The base model in float32 with the task's head; `quantized`: its linear layers in 4 bits (bitsandbytes NF4); `architecture`: one of
+    """The base model in float32 with the task's head, with random weights where the recipe asks for them; `quantized`: its linear layers in 4 bits (bitsandbytes NF4); `architecture`: one of
     `tasks.OWN` in the place of the task's."""
     where = start(recipe)
     torch.manual_seed(recipe.seed)  # a new head starts from the recipe's seed
     model = _load(where, recipe, labels, architecture)
+    if recipe.adapt.initial == "random":
+        model = type(model)(model.config)
     if quantized:
         from edgetune.methods import bnb
 

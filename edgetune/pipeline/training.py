@@ -10,7 +10,7 @@ from edgetune.artifact import Adapted, Artifact, Dataset, Merged, folder_digest
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, teachers
 from edgetune.pipeline.staged import digest, staged
-from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, changed, dump
+from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, SearchKeys, changed, dump
 from edgetune.workspace import Workspace, existing, write_text
 
 
@@ -91,6 +91,7 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
     from edgetune.stages import adapt as stage
 
     made = _augment(workspace, recipe, dataset, begun)
+    scratch = _from_scratch(workspace, recipe, dataset, begun)
     key = {
         **recipe.model_dump(include={"model", "task", "method", "seed"}, mode="json"),
         "adapt": changed(recipe.adapt, {"generated"}),
@@ -110,13 +111,24 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
     if recipe.domain.unlabelled:
         key["domain"] = {**recipe.domain.model_dump(mode="json"), "texts": digest(recipe.domain.unlabelled)}
     folder = folder or methods.get(recipe.method).folder
-    return staged(workspace, name, Adapted, folder, lambda out: stage.adapt(recipe, dataset, out, *made), key, [dataset, *begun, *made])
+    parents = [dataset, *begun, *filter(None, (made, scratch))]
+    return staged(workspace, name, Adapted, folder, lambda out: stage.adapt(recipe, dataset, out, made, scratch), key, parents)
 
 
-def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> list[Artifact]:
+def _from_scratch(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Adapted | None:
+    """What the same training gives from random weights, where the recipe asks for it."""
+    if not recipe.adapt.from_scratch:
+        return None
+    progress.note("from scratch: the same training, from random weights (adapt.from_scratch)")
+    changed = {"from_scratch": False, "initial": "random", "baselines": False}
+    random = recipe.model_copy(update={"adapt": recipe.adapt.model_copy(update=changed), "search": SearchKeys()})
+    return adapt(workspace, random, dataset, begun, "from_scratch", "from_scratch")
+
+
+def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Artifact | None:
     """The rows that are made to learn from, if any are. Those that a first model judges have it learned before."""
     if not augmented.makes(recipe):
-        return []
+        return None
     from edgetune.stages import augment as stage
 
     first = augmented.first(recipe)
@@ -126,7 +138,7 @@ def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list
     if recipe.augment.generator:
         key["generator"] = [recipe.augment.generator, source.digest(recipe.augment.generator)]
     parents = [dataset, *([teacher] if teacher else [])]
-    return [staged(workspace, "augment", Artifact, "augmented", lambda out: stage.augment(recipe, dataset, teacher, out), key, parents)]
+    return staged(workspace, "augment", Artifact, "augmented", lambda out: stage.augment(recipe, dataset, teacher, out), key, parents)
 
 
 def source_only(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact], adapted: Adapted) -> Adapted | None:

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from edgetune import data, methods, progress, tasks
-from edgetune.artifact import Artifact, Dataset
+from edgetune.artifact import Adapted, Artifact, Dataset
 from edgetune.data import augment, descriptions
 from edgetune.data.earlier import MARK
 from edgetune.errors import GateError
@@ -35,9 +35,9 @@ MOST_EPOCHS = 20
 AS_METHODS = {"frozen_logistic_regression": "linear-probe", "zero_shot": "zero-shot"}  # baselines that are methods too
 
 
-def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | None = None) -> dict[str, Any]:
-    """Train, on the rows that were `augmented` too, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines and
-    how they were measured."""
+def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | None = None, scratch: Adapted | None = None) -> dict[str, Any]:
+    """Train, on the rows that were `augmented` too, and write the adapter or checkpoint into `out`. Returns metrics, history, baselines (what
+    was trained from `scratch` among them) and how they were measured."""
     started = time.monotonic()
     task, method = tasks.get(recipe.task), methods.get(recipe.method)
     module = import_module(method.module)
@@ -76,6 +76,9 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
     pairs = "text_pair" in dataset.facts["columns"]
     names = [] if pairs or task.name not in descriptions.TASKS else before.described(recipe, task, labels, tokenizer, longest)
     untrained = before.measure(recipe, learns, model, splits, pad_id, labels, device, out.parent, names)
+    if scratch:
+        untrained["from_scratch"] = scratch.facts["test"]
+        progress.note(f"baseline from scratch: test {task.metric} {scratch.facts['test'][task.metric]:.4f}")
     learns = taught or learns
 
     def evaluate(model: PreTrainedModel) -> Mapping[str, float]:
