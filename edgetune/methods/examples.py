@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from edgetune import progress
+from edgetune import data, progress, tasks
+from edgetune.artifact import Dataset
 from edgetune.errors import DataError, GateError
-from edgetune.methods.model import forward
+from edgetune.methods.device import Device, choose
+from edgetune.methods.model import base_config, forward, load_tokenizer, max_length
+from edgetune.recipe import Recipe
 from edgetune.tasks import Arrays, Encoded, Scores, Task
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run learns from and is judged on: the `rows` of train, validation and test, as token ids in `splits`, at most `longest` each."""
+
+    task: Task
+    labels: list[str]
+    tokenizer: Any
+    longest: int
+    device: Device
+    rows: Mapping[str, list[dict[str, Any]]]
+    splits: Mapping[str, list[dict[str, Any]]]
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def encoded(self, rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+        """More rows of the same kind; see `encode`."""
+        return encode(self.task, rows, self.tokenizer, self.longest, self.labels, name)
+
+    def scored(self, model: PreTrainedModel, examples: Sequence[Mapping[str, Any]], name: str) -> Scores:
+        return score(self.task, model, examples, self.pad_id, name)
+
+    def metrics(self, scores: Scores) -> dict[str, float]:
+        found: dict[str, float] = self.task.module.metrics(scores, self.labels)
+        return found
+
+
+def given(recipe: Recipe, dataset: Dataset) -> Given:
+    """The rows that prepare left, for the recipe's base and on its device."""
+    task, labels, tokenizer = tasks.get(recipe.task), list(dataset.facts["labels"]), load_tokenizer(recipe)
+    longest, device = max_length(recipe, base_config(recipe), tokenizer), choose(recipe.adapt)
+    rows = {name: data.rows(dataset.path, name) for name in ("train", "validation", "test")}
+    splits = {name: encode(task, some, tokenizer, longest, labels, name) for name, some in rows.items()}
+    return Given(task, labels, tokenizer, longest, device, rows, splits)
 
 
 def encode(

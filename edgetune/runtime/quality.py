@@ -10,9 +10,9 @@ import numpy as np
 from edgetune import progress
 from edgetune.errors import DataError, RequestError
 from edgetune.runtime.contestants import Contestant
-from edgetune.tasks import Arrays, Forward, Scores, Task, flips
+from edgetune.tasks import Arrays, Forward, Scores, Task
+from edgetune.tasks.paired import RESAMPLES, share
 
-RESAMPLES = 1000
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -53,35 +53,6 @@ def facts(scores: Scores, task: Task, labels: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def difference(scores: Scores, reference: Scores, task: Task) -> dict[str, Any] | None:
-    """How much more of the metric than the reference on the same rows, with its 95 % paired-bootstrap interval, and answers that flipped.
-
-    `value` is a difference (fractions), or the relative rise of a perplexity. None when the rows used are not the same.
-    """
-    quality = getattr(task.module, "quality", _share if task.higher_is_better else None)
-    if len(scores.value) != len(reference.value) or (quality is None and not np.array_equal(scores.weight, reference.weight)):
-        return None
-    rows = np.flatnonzero(scores.weight + reference.weight)
-    scores, reference = scores.take(rows), reference.take(rows)
-    gained = scores.value - reference.value
-
-    def metric(index: np.ndarray) -> float:
-        if quality is not None:
-            return float(quality(scores.take(index)) - quality(reference.take(index)))
-        return float(np.expm1(gained[index].sum() / scores.weight[index].sum()))
-
-    drawn = [metric(index) for index in np.random.default_rng(0).integers(len(rows), size=(RESAMPLES, len(rows)))]
-    found: dict[str, Any] = {
-        "value": metric(np.arange(len(rows))),
-        "ci95": [float(bound) for bound in np.percentile(drawn, (2.5, 97.5))],
-    }
-    return {**found, "flips": flipped} if (flipped := flips(reference, scores)) else found
-
-
-def _share(scores: Scores) -> float:
-    return float(scores.value.sum() / scores.weight.sum())
-
-
 def _bundle(one: Contestant, threads: int | None, provider: str | None) -> Forward:
     from edgetune.runtime import load
 
@@ -117,10 +88,10 @@ def _interval(scores: Scores, task: Task, labels: Sequence[str]) -> list[float] 
     """95 % interval of the task's metric: Wilson's for a share of right answers, else the percentile bootstrap over rows."""
     from scipy.stats import binomtest, bootstrap
 
-    quality = getattr(task.module, "quality", _share if task.higher_is_better else None)
+    quality = getattr(task.module, "quality", share if task.higher_is_better else None)
     counted = np.flatnonzero(scores.weight)
     value, weight = scores.value[counted], scores.weight[counted]
-    if quality is _share and np.isin(value, (0, 1)).all() and (weight == 1).all():
+    if quality is share and np.isin(value, (0, 1)).all() and (weight == 1).all():
         found = binomtest(int(value.sum()), len(value)).proportion_ci(method="wilson")
         return [float(found.low), float(found.high)]
     if len(counted) < 2:

@@ -18,6 +18,7 @@ from edgetune.runtime import contestants, intervals, kit, machine, quality, runn
 from edgetune.runtime.contestants import Contestant
 from edgetune.runtime.measure import RUNS, SHAPES, Measurement, Shape, commands, in_turns
 from edgetune.tasks import Scores, Task
+from edgetune.tasks.paired import difference
 
 SCHEMA = "edgetune.benchmark/1"
 ROUNDS = 5
@@ -167,8 +168,8 @@ def _qualities(every: Sequence[Contestant], rows: Sequence[Mapping[str, Any]] | 
         scores = quality.score(one, rows, provider=provider)
         facts = quality.facts(scores, one.task, one.facts["labels"] or ())
         facts |= {"baseline": one.facts["metrics"].get("baseline"), "measured": "here"}
-        if first is not None and (difference := quality.difference(scores, first, one.task)):
-            facts["difference"] = {"to": str(every[0].path), **difference}
+        if first is not None and (changed := difference(scores, first, one.task)):
+            facts["difference"] = {"to": str(every[0].path), **changed}
         first = first or scores
         found.append(facts)
     return found

@@ -19,6 +19,7 @@ from edgetune.methods.model import load_merged, load_tokenizer, tokenizer_in
 from edgetune.recipe import Recipe
 from edgetune.runtime import quality
 from edgetune.tasks import Task
+from edgetune.tasks.paired import difference
 from edgetune.workspace import write_json
 
 
@@ -52,7 +53,7 @@ def measure(recipe: Recipe, dataset: Dataset, model: Artifact, plain: Adapted | 
         loaded = load_merged(plain.path, recipe.task)
         for name, some in examples.items():
             before = score(task, loaded, some, tokenizer.pad_token_id, f"{name}, source-only")
-            changed = quality.difference(scores[name], before, task)
+            changed = difference(scores[name], before, task)
             found[name]["source_only"] = {"metrics": task.module.metrics(before, labels), "difference": changed}
             _compare(recipe.method, task, name, found[name]["source_only"])
     write_json(out / "other_tests.json", found)

@@ -15,8 +15,8 @@ from edgetune import progress
 from edgetune.errors import RecipeError, StageError
 from edgetune.methods import search
 from edgetune.methods.loop import Diverged, State
+from edgetune.methods.settings import resolve
 from edgetune.recipe import Recipe, load
-from edgetune.stages.adapt import resolve
 
 Value = Callable[[Recipe], float]
 KEYS = {"task": "text-classification", "method": "full", "search.trials": 12}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from math import comb
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from edgetune import data, methods, progress, tasks
 from edgetune.errors import DataError, GateError, ModelError, RecipeError
 from edgetune.methods import baselines, full
 from edgetune.methods.examples import encode
+from edgetune.methods.learning import set_dropout
+from edgetune.methods.measured import beaten_by, facts
 from edgetune.methods.model import load_merged
+from edgetune.methods.settings import resolve
 from edgetune.recipe import Recipe
 from edgetune.stages import adapt as stage
 from edgetune.tasks import text_classification as task
@@ -138,7 +142,7 @@ def test_baselines_are_kept_for_a_resumed_run(toy_run: Callable[[str], Any], out
 )
 def test_zeros_mean_the_methods_own_numbers(method: str, rows: int, epochs: int) -> None:
     """Few rows get more epochs, up to twenty."""
-    settings = stage.resolve(Recipe(task="text-classification", method=method, seed=7), rows)
+    settings = resolve(Recipe(task="text-classification", method=method, seed=7), rows)
     defaults = methods.get(method).defaults["encoder"]
     assert settings.epochs == epochs
     assert (settings.batch_size, settings.learning_rate, settings.seed) == (defaults.batch_size, defaults.learning_rate, 7)
@@ -146,7 +150,7 @@ def test_zeros_mean_the_methods_own_numbers(method: str, rows: int, epochs: int)
 
 def test_numbers_that_were_given_are_taken() -> None:
     keys = {"epochs": 1, "batch_size": 4, "learning_rate": 0.5, "max_steps": 9, "early_stopping": 0, "accumulation": 2}
-    settings = stage.resolve(Recipe(task="text-classification", method="full", adapt=keys), 100)
+    settings = resolve(Recipe(task="text-classification", method="full", adapt=keys), 100)
     assert {name: getattr(settings, name) for name in keys} == keys
 
 
@@ -208,7 +212,7 @@ def test_dropout_is_what_the_recipe_says(toy_folder: Path) -> None:
     from edgetune.methods import adapters
 
     model = adapters.attach(recipe, list(tiny.LABELS))
-    stage._set_dropout(model, 0.25)
+    set_dropout(model, 0.25)
     found = {("lora_" in name, module.p) for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
     assert found == {(True, 0.3), (False, 0.25)}
 
@@ -224,10 +228,11 @@ def test_the_metric_without_rows_that_were_in_train_too(toy_run: Callable[[str],
 
     logits, target = np.eye(4, dtype=np.float32)[[0, 1, 2, 3]] * 9, np.array([0, 1, 3, 0])
     scores = Scores((logits.argmax(-1) == target).astype(float), np.ones(4), logits, target)
-    rows = [{"overlap": True}, {}, {}, {}]
-    facts = stage._facts(run.recipe, tasks.get("text-classification"), {"validation": scores, "test": scores}, tiny.LABELS, rows)
-    assert facts["test"]["accuracy"] == 0.5
-    assert facts["test_without_overlap"]["accuracy"] == pytest.approx(1 / 3)
+    given = SimpleNamespace(task=tasks.get("text-classification"), labels=tiny.LABELS, rows={"test": [{"overlap": True}, {}, {}, {}]})
+    given.metrics = lambda scores: task.metrics(scores, tiny.LABELS)
+    found = facts(run.recipe, given, {"validation": scores, "test": scores})
+    assert found["test"]["accuracy"] == 0.5
+    assert found["test_without_overlap"]["accuracy"] == pytest.approx(1 / 3)
 
 
 def test_a_rare_class_is_not_forgotten(tmp_path: Path) -> None:
@@ -278,7 +283,7 @@ def test_weights_of_classes_where_there_are_none(tmp_path: Path) -> None:
 def test_a_baseline_that_does_better_is_told(name: str, metric: float, baselines: Any, beaten: list[str]) -> None:
     row = tasks.get(name)
     with progress.collecting() as notes:
-        assert stage._beaten_by(row, {row.metric: metric}, baselines, 50) == beaten
+        assert beaten_by(row, {row.metric: metric}, baselines, 50) == beaten
     assert len(notes) == len(beaten)
     if beaten:
         assert "adaptation did not pay: on 50 test rows the baseline" in notes[0]
