@@ -48,7 +48,12 @@ def load(recipe: Recipe, earlier: Earlier | None = None) -> Loaded:
       train, ...}, cut {split: "train"} for splits that were missing, characters {split: {column: {min, median, p95, max}}},
       and earlier {run, rows {split: n of rows, which are not among those read}, of (rows of its train), labels (n)} where one is continued.
     """
-    task = tasks.get(recipe.task)
+    task, several = tasks.get(recipe.task), find.data_sets(recipe.data)
+    if several and "tasks" not in task.columns:
+        raise DataError(
+            f"{recipe.data.path} holds {len(several)} data sets: {', '.join(several)}",
+            mend=f"--task multi-task makes one model of all; for {task.name} give one of the folders as --data",
+        )
     found, ignored = find.tables(recipe.data)
     tables = [table for group in found.values() for table in group]
     totals = {table.file: table.read for table in tables}

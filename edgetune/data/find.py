@@ -31,7 +31,7 @@ def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
 
     Raises DataError when there is nothing at the path, or no train split.
     """
-    if sets := _sets(keys):
+    if sets := data_sets(keys):
         return together.joined({name: tables(own)[0] for name, own in sets.items()}, keys), []
     found, ignored = _local(keys)
     if found is None:
@@ -43,7 +43,7 @@ def tables(keys: DataKeys) -> tuple[dict[str, list[Table]], list[str]]:
 
 def digests(keys: DataKeys) -> dict[str, str]:
     """sha256 of every local file that `keys` names, by path; empty for a data set of the hub."""
-    if sets := _sets(keys):
+    if sets := data_sets(keys):
         return {path: digest for own in sets.values() for path, digest in digests(own).items()}
     found, _ = _local(keys)
     return {str(path): file_digest(path) for parts in (found or {}).values() for part in parts for path in part}
@@ -74,7 +74,7 @@ def _read(part: Part, keys: DataKeys) -> Table:
     return read(part[0], keys.encoding, header) if len(part) == 1 else read_parallel(part, keys.encoding)
 
 
-def _sets(keys: DataKeys) -> dict[str, DataKeys]:
+def data_sets(keys: DataKeys) -> dict[str, DataKeys]:
     """Several data sets, each a task, by their names: the folders with a train file in a folder that has no split file of its own."""
     path = Path(keys.path).expanduser()
     if not keys.path or not path.is_dir():

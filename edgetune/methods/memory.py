@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from edgetune import methods, progress, tasks
-from edgetune.methods import EPISODIC
+from edgetune.methods import DOMAIN, EPISODIC
 from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
 from edgetune.methods.model import auto_class, base_config
@@ -84,6 +84,8 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     copies = 3  # of each trained weight: its gradient and two moments
     if recipe.method in EPISODIC:  # and those before an episode, what was found so far, and two moments inside it
         rows, copies = recipe.meta.ways * recipe.meta.shots, 7
+    if recipe.method in DOMAIN:  # as many texts of the target domain are read beside them
+        rows *= 2
     width = 2 if device.bf16 else 4
     activations = round(rows * tokens * hidden * layers * (34 + 5 * heads * tokens / hidden) * width / 2)
     task = tasks.get(recipe.task)

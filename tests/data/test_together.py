@@ -62,7 +62,12 @@ def test_a_data_set_each(folder: Folder, loaded: Any) -> None:
     assert {Path(name).parts[-2:] for name in digests(recipe.data)} == {("bank", "train.csv"), ("mood", "train.csv")}
 
 
-def test_integers_with_names_and_bad_rows(folder: Folder, refused: Any) -> None:
+def test_another_task_has_one_data_set(folder: Folder, refused: Any) -> None:
+    said = refused(folder(**{"bank/train.csv": table("bank"), "mood/train.csv": table("mood")}))
+    assert "holds 2 data sets: bank, mood" in said and "--task multi-task" in said
+
+
+def test_bad_rows_are_named_by_data_set(folder: Folder, refused: Any) -> None:
     said = refused(folder(**{"bank/train.csv": table("bank") + "no label,\n", "mood/train.csv": table("mood")}), **TASK)
     assert "bank/train.csv" in said and "no labels of tasks" in said and "42" in said
 

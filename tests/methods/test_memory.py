@@ -63,6 +63,7 @@ def test_methods_are_in_their_order(meta: torch.nn.Module) -> None:
 def test_activations_grow_with_the_batch(meta: torch.nn.Module) -> None:
     one = estimate(meta, "full").activations
     assert estimate(meta, "full", rows=16).activations == 2 * one
+    assert estimate(meta, "dann").activations == 2 * one, "as many texts of the target domain"
     assert estimate(meta, "full", tokens=32).activations > 2 * one, "attention grows with the square"
     assert estimate(meta, "full", FAST).activations == one // 2
     by_hand = 8 * 16 * 32 * 2 * (34 + 5 * 4 * 16 / 32) * 2
