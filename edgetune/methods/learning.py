@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +102,7 @@ def set_dropout(model: torch.nn.Module, probability: float) -> None:
             module.p = probability
 
 
-def _drawn(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]]) -> Callable[[random.Random], list[int]] | None:
+def _drawn(recipe: Recipe, task: Task, examples: Sequence[Mapping[str, Any]]) -> loop.Draw | None:
     """What draws the rows of an epoch, where they do not all come once."""
     if (temperature := recipe.adapt.sampling_temperature) == 1:
         return None

@@ -23,6 +23,8 @@ from edgetune.tasks import inputs
 COUNTED = 256  # rows at a time, when labels are counted
 MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
 
+Draw = Callable[[random.Random], list[int]]  # what draws the examples of an epoch, by their indices, as many as there are
+
 
 class Diverged(StageError):
     """The loss is no longer a number."""
@@ -70,9 +72,7 @@ class Problem:
     evaluate: Callable[[PreTrainedModel], Mapping[str, float]]
     better: Callable[[Mapping[str, float]], tuple[float, float]]  # the metric, then what decides between equals; higher is better
     shown: Sequence[str]  # the metrics that each epoch's line names
-    drawn: Callable[[random.Random], list[int]] | None = (
-        None  # indices of the examples of an epoch, as many as there are; none: all of them
-    )
+    drawn: Draw | None = None  # none: all of them
 
     @cached_property
     def labels_per_row(self) -> float:
@@ -119,7 +119,7 @@ def train(
     with progress.bar("training", total) as bar:
         bar.advance(state.step)
         while state.epoch < epochs and not _stopped(state, settings) and not stop(state):
-            order = _order(problem, settings, state.epoch)
+            order = _order(problem.examples, settings, state.epoch, problem.drawn)
             model.train()
             for name, weight in weights.items():
                 weight.requires_grad = pace.opens.get(name, 0) <= state.epoch
@@ -174,10 +174,10 @@ def _stopped(state: State, settings: Settings) -> bool:
     return bool(settings.early_stopping and state.waited >= settings.early_stopping)
 
 
-def _order(problem: Problem, settings: Settings, epoch: int) -> list[list[int]]:
+def _order(examples: Sequence[Mapping[str, Any]], settings: Settings, epoch: int, drawn: Draw | None = None) -> list[list[int]]:
     """Batches of one epoch: shuffled, sorted by length within megabatches, shuffled again; the same for the same seed."""
-    chance, examples = random.Random(f"{settings.seed}/{epoch}"), problem.examples
-    order = problem.drawn(chance) if problem.drawn else list(range(len(examples)))
+    chance = random.Random(f"{settings.seed}/{epoch}")
+    order = drawn(chance) if drawn else list(range(len(examples)))
     chance.shuffle(order)
     mega, size = MEGABATCH * settings.batch_size, settings.batch_size
     batches = []

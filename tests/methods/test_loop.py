@@ -298,6 +298,8 @@ def test_batches_hold_every_row_once_and_are_of_like_length(toy: Any) -> None:
     assert order == loop._order(examples, settings, 0)
     assert order != loop._order(examples, settings, 1)
     assert order != loop._order(examples, toy.settings(seed=1), 0)
+    drawn = loop._order(examples, settings, 0, lambda chance: [0] * 100 + [1] * 72)
+    assert sorted(i for batch in drawn for i in batch) == [0] * 100 + [1] * 72, "rows come as often as they are drawn"
 
 
 def test_weight_decay_is_for_matrices(toy: Any) -> None:
