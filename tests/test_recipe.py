@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from edgetune import recipe
 from edgetune.errors import RecipeError
-from edgetune.recipe import Recipe
+from edgetune.recipe import ADDED, DataKeys, Recipe, changed
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -137,3 +137,10 @@ def test_a_value_may_hold_an_equals_sign() -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe().seed = 1  # type: ignore[misc]
+
+
+def test_younger_keys_at_their_defaults_leave_older_runs_as_they_were() -> None:
+    for name in ("data", "adapt", "lora", "augment"):
+        section = getattr(Recipe(), name)
+        assert not set(ADDED) & changed(section).keys()
+    assert changed(DataKeys(tasks="a,b"))["tasks"] == "a,b"

@@ -58,7 +58,7 @@ def prepare(workspace: Workspace, recipe: Recipe) -> Dataset:
     key = {
         "task": recipe.task,
         "seed": recipe.seed,
-        "data": recipe.data.model_dump(exclude={"licence", "other_tests", "descriptions"}),
+        "data": changed(recipe.data, {"licence", "other_tests", "descriptions"}),
         "files": digests(recipe.data),
     }
     key |= _earlier(recipe, "dataset", "replay")
@@ -120,9 +120,9 @@ def _from_scratch(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun:
     if not recipe.adapt.from_scratch:
         return None
     progress.note("from scratch: the same training, from random weights (adapt.from_scratch)")
-    changed = {"from_scratch": False, "initial": "random", "baselines": False}
-    random = recipe.model_copy(update={"adapt": recipe.adapt.model_copy(update=changed), "search": SearchKeys()})
-    return adapt(workspace, random, dataset, begun, "from_scratch", "from_scratch")
+    keys = recipe.adapt.model_copy(update={"from_scratch": False, "initial": "random", "baselines": False})
+    plain = recipe.model_copy(update={"adapt": keys, "search": SearchKeys()})
+    return adapt(workspace, plain, dataset, begun, "from_scratch", "from_scratch")
 
 
 def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> Artifact | None:
