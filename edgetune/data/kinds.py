@@ -90,7 +90,7 @@ def _tasks(value: Any, _: Names) -> tuple[dict[str, str], str]:
             return {}, "a task whose name has a colon"
         if not problem:
             found[task] = label
-        elif given is not None and given != "":
+        elif problem != "no label":
             return {}, f"{problem} of a task"
     return found, "" if found else "no labels of tasks"
 

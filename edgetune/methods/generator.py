@@ -37,6 +37,7 @@ def written(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str
     tokenizer.padding_side = "left"
     model: Any = load_base(own, ())
     model.to(device.torch).eval()
+    most = getattr(model.config, "max_position_embeddings", None)
     asked = prompts(rows, recipe.augment.copies, recipe.seed)
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][1]))
     found = [""] * len(asked)
@@ -46,10 +47,10 @@ def written(recipe: Recipe, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str
             index = order[start : start + BATCH]
             given = tokenizer([asked[i][1] for i in index], return_tensors="pt", padding=True).to(device.torch)
             size = given["input_ids"].shape[1]
-            if size + LONGEST > model.config.max_position_embeddings:
-                takes = f"{recipe.augment.generator} takes {model.config.max_position_embeddings} tokens"
+            if most and size + LONGEST > most:
                 raise ModelError(
-                    f"{SHOWN} rows and a new text are {size + LONGEST} tokens, but {takes}", mend="leave generation out of --augment"
+                    f"{SHOWN} rows and a new text are {size + LONGEST} tokens, but {recipe.augment.generator} takes {most}",
+                    mend="leave generation out of --augment",
                 )
             with torch.no_grad(), device.autocast():
                 said = model.generate(

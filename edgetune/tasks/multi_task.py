@@ -162,12 +162,11 @@ def quality(scores: Scores) -> float:
 
 def metrics(scores: Scores, labels: Sequence[str]) -> dict[str, float]:
     """accuracy and macro_f1, the means over the tasks that the rows answer; log_loss, the mean over answers; then TASK_accuracy of each."""
-    assert scores.extra is not None
-    found = {name: text_classification.metrics(of, labels[part]) for name, part, of in _each(scores, labels)}
-    shares = [(len(of.value), found[name]["log_loss"]) for name, _, of in _each(scores, labels)]
+    each = list(_each(scores, labels))
+    found = {name: text_classification.metrics(of, labels[part]) for name, part, of in each}
     return {
         **{metric: float(np.mean([one[metric] for one in found.values()])) for metric in ("accuracy", "macro_f1")},
-        "log_loss": float(np.average([cost for _, cost in shares], weights=[count for count, _ in shares])),
+        "log_loss": float(np.average([one["log_loss"] for one in found.values()], weights=[len(of.value) for _, _, of in each])),
         **{f"{name}_accuracy": one["accuracy"] for name, one in found.items()},
     }
 

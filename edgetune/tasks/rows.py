@@ -202,7 +202,6 @@ TASKS: dict[str, Task] = {
             metric="accuracy",
             higher_is_better=True,
             example='{"text": "the app crashes at start", "tasks": {"about": "crash", "urgency": "high"}}',
-            pipeline_tag="text-classification",
             smoothing=0.1,
             imitates="numbers",
         ),

@@ -53,6 +53,11 @@ def test_what_the_app_needs_beside_the_outputs_is_told() -> None:
     assert 'pipeline("text-classification", "model"' in single
 
 
+def test_no_pipeline_is_promised_that_would_mix_the_labels_of_several_tasks() -> None:
+    text = card(tasks.of("multi-task", ("text",)))
+    assert "pipeline(" not in text and "pipeline_tag" not in text
+
+
 def test_a_pair_is_given_as_a_pair() -> None:
     text = card(tasks.of("text-regression", ("text", "text_pair")))
     assert """python run.py '{"text": "some text", "text_pair": "some text pair"}'""" in text

@@ -48,6 +48,13 @@ def test_objects(folder: Folder, loaded: Any, refused: Any) -> None:
         assert why in said and "41" in said
 
 
+@pytest.mark.parametrize("silent", ['""', '"  "', "null", "NaN"])
+def test_no_label_is_no_answer(folder: Folder, loaded: Any, silent: str) -> None:
+    rows = [f'{{"text": "text {i}", "tasks": {{"about": "{"xy"[i % 2]}", "urgency": {silent}}}}}' for i in range(40)]
+    found, _ = loaded(folder(**{"all.jsonl": "\n".join(rows)}) / "all.jsonl", **TASK)
+    assert found.facts["labels"] == ["about:x", "about:y"] and sum(found.facts["rows"].values()) == 40
+
+
 def test_a_data_set_each(folder: Folder, loaded: Any) -> None:
     path = folder(
         **{"bank/train.csv": table("bank"), "mood/train.csv": table("mood", labels="+-", text="utterance", label="intent"), "NOTES": "x"}
