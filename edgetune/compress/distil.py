@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from edgetune.methods import loop
+from edgetune.methods import loop, used_rows
 from edgetune.methods.device import Device
 from edgetune.methods.imitation import Imitation
 
@@ -35,7 +35,7 @@ def distil(
             module.p = 0.0  # the teacher's answer is the regulariser
     for weight in student.parameters():
         weight.requires_grad = True
-    problem = loop.Problem(imitation, rows, pad_id, evaluate, better, shown)
+    problem = loop.Problem(imitation, rows, pad_id, evaluate, better, shown, tokens=used_rows.tokens(rows))
     moved: torch.nn.Module = student
     moved.to(device.torch)
     return loop.train(student, problem, settings, device, scratch)

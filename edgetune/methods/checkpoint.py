@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from edgetune import progress
 
 
-def exists(scratch: Path) -> bool:
-    """True when there is a checkpoint that can be read; one that is damaged is told of."""
+def exists(scratch: Path, weights: Mapping[str, torch.nn.Parameter]) -> bool:
+    """True when there is a checkpoint of such `weights` that can be read; one that is damaged, or of other weights, is told of."""
     place = scratch / "checkpoint"
     _finish_replacing(place)
     if not place.is_dir():
@@ -26,13 +26,21 @@ def exists(scratch: Path) -> bool:
     best = [scratch / "best.safetensors"] if (scratch / "best.safetensors").exists() else []
     try:
         for path in (place / "weights.safetensors", place / "optimizer.safetensors", *best):
-            with safe_open(path, "pt"):  # compares the length with what the header says
-                pass
+            with safe_open(path, "pt") as file:  # compares the length with what the header says
+                if path.name != "optimizer.safetensors":
+                    _compare(file, weights)
         json.loads((place / "state.json").read_text("utf-8"))
     except (OSError, SafetensorError, ValueError) as error:
-        progress.warn(f"the checkpoint in {scratch} is damaged ({error}): training starts anew")
+        progress.warn(f"the checkpoint in {scratch} cannot be used ({error}): training starts anew")
         return False
     return True
+
+
+def _compare(file: Any, weights: Mapping[str, torch.nn.Parameter]) -> None:
+    """Raises ValueError for tensors of other names or shapes than `weights`."""
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - of a file
+    if shapes != {name: tuple(weight.shape) for name, weight in weights.items()}:
+        raise ValueError("it holds other weights than are trained now")
 
 
 def save(scratch: Path, weights: Mapping[str, torch.nn.Parameter], optimizer: Any, schedule: Any, state: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ from edgetune.target import isa
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}  # without these a CPU emulates bfloat16, slowly
+FEW_TOKENS = 256  # a row: with more, fused attention is faster
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,20 @@ class Device:
         import torch
 
         return torch.autocast(self.name, torch.bfloat16, enabled=self.bf16)
+
+    @contextmanager
+    def attention(self, model: PreTrainedModel, tokens: int) -> Iterator[None]:
+        """How `model` computes the attention of rows of so many tokens where that is faster than as it is made: on a CPU in bfloat16 the gradient of
+        torch's fused attention takes several times as long as three plain steps (benchmarks/LOG.md)."""
+        plain = self.name == "cpu" and self.bf16 and tokens <= FEW_TOKENS and model.config._attn_implementation == "sdpa"
+        if not plain:
+            yield
+            return
+        model.config._attn_implementation = "eager"
+        try:
+            yield
+        finally:
+            model.config._attn_implementation = "sdpa"
 
     @property
     def torch(self) -> torch.device:

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from edgetune import progress
-from edgetune.methods import ewc, loop, mixup, pace
+from edgetune.methods import ewc, loop, mixup, pace, used_rows
 from edgetune.methods.examples import Given
 from edgetune.methods.model import forward
 from edgetune.methods.settings import resolve
@@ -25,6 +25,8 @@ from edgetune.tasks import Task, balance
 def attach(recipe: Recipe, given: Given, module: ModuleType) -> PreTrainedModel:
     """The model that the method `module` trains, on its device."""
     model: PreTrainedModel = module.attach(recipe, given.labels).to(given.device.torch)
+    if hasattr(module, "begin"):
+        module.begin(model, given)
     set_dropout(model, given.task.dropout if recipe.adapt.dropout is None else recipe.adapt.dropout)
     return model
 
@@ -45,6 +47,8 @@ class Learning:
     def train(self, model: PreTrainedModel, recipe: Recipe, scratch: Path, stop: loop.Stop = loop.never) -> loop.State:
         """See `loop.train`."""
         problem, learns = self.problem, self.problem.task
+        if self.held or "mixup" in recipe.augment.kinds:  # which reach for the whole embeddings
+            problem = replace(problem, tokens=None)
         if self.held:
             problem = replace(problem, task=ewc.Elastic(learns, model, *self.held, recipe.continual.ewc))
         numbers = resolve(recipe, len(problem.examples))
@@ -80,6 +84,7 @@ def problem(recipe: Recipe, given: Given, learns: Any, examples: Sequence[Mappin
         lambda found: (sign * found[task.metric], -found[tie]),
         (task.metric, tie),
         _drawn(recipe, task, examples),
+        used_rows.tokens(examples) if learns is task.module or isinstance(learns, balance.Balanced) else None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.errors import StageError
-from edgetune.methods import checkpoint
+from edgetune.methods import checkpoint, used_rows
 from edgetune.methods.device import Device
 from edgetune.methods.pace import Pace
 from edgetune.tasks import inputs
@@ -73,6 +73,7 @@ class Problem:
     better: Callable[[Mapping[str, float]], tuple[float, float]]  # the metric, then what decides between equals; higher is better
     shown: Sequence[str]  # the metrics that each epoch's line names
     drawn: Draw | None = None  # none: all of them
+    tokens: Collection[int] | None = None  # ids that batches may have (none: any)
 
     @cached_property
     def labels_per_row(self) -> float:
@@ -105,15 +106,27 @@ def train(
     `stop` is asked before each epoch and ends the training. Nothing is done where no weight requires a gradient.
     Raises Diverged when the loss is no longer a number.
     """
-    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    if not weights:
-        return State()
+    with used_rows.only(model, problem.tokens):
+        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        return _train(model, weights, problem, settings, device, scratch, stop, pace) if weights else State()
+
+
+def _train(
+    model: PreTrainedModel,
+    weights: Mapping[str, torch.nn.Parameter],
+    problem: Problem,
+    settings: Settings,
+    device: Device,
+    scratch: Path,
+    stop: Stop,
+    pace: Pace,
+) -> State:
     optimizer = _optimizer(weights, settings, pace)
     state = State(parts=settings.accumulation)
     epochs, total = _length(problem, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, settings.warmup))
     torch.manual_seed(settings.seed)
-    if checkpoint.exists(scratch):
+    if checkpoint.exists(scratch, weights):
         checkpoint.load(scratch, weights, optimizer, schedule, state)
         progress.note(f"resuming at step {state.step} of {total}")
     with progress.bar("training", total) as bar:
@@ -239,7 +252,7 @@ def _gradients(
     total = 0.0
     for arrays, count in zip(batches, learned, strict=True):
         batch = {name: torch.from_numpy(array).to(device.torch) for name, array in arrays.items()}
-        with device.autocast():
+        with device.autocast(), device.attention(model, arrays["input_ids"].shape[-1]):
             outputs = model(**inputs(batch))
         loss = problem.task.loss(outputs, batch, settings.label_smoothing) * (count / (problem.labels_per_row * len(rows)))
         loss.backward()

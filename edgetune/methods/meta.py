@@ -118,7 +118,7 @@ class Episodes(Probe):
     def _said(self, model: PreTrainedModel, rows: Sequence[tuple[int, int]], device: Device) -> tuple[torch.Tensor, torch.Tensor]:
         """(vectors [n, hidden] float32, labels [n] int64)."""
         batch = inputs(padded([self.rows[row] for row, _ in rows], self.pad_id))
-        with device.autocast():
+        with device.autocast(), device.attention(model, batch["input_ids"].shape[-1]):
             said = model(**{name: torch.from_numpy(array).to(device.torch) for name, array in batch.items()})
         return said["sentence_embedding"].float(), torch.tensor([label for _, label in rows], device=device.torch)
 

@@ -13,6 +13,8 @@ import torch
 from edgetune import progress
 from edgetune.methods import checkpoint, loop
 
+WEIGHTS = dict(torch.nn.Linear(4, 3).named_parameters())
+
 
 class Trained:
     """A small model that has taken some steps."""
@@ -48,7 +50,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     ahead = torch.randn(3)
     torch.manual_seed(5)
     two = Trained()
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.exists(tmp_path, WEIGHTS)
     checkpoint.load(tmp_path, *two.parts())
     assert torch.equal(torch.randn(3), ahead), "the random state too"
     assert equal(one, two)
@@ -77,19 +79,19 @@ def test_killed_at_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cal
         one.step()
         checkpoint.save(tmp_path, *one.parts())
     two = Trained()
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.exists(tmp_path, WEIGHTS)
     checkpoint.load(tmp_path, *two.parts())
     assert two.state.step == (1 if call < 3 else 2)
     checkpoint.save(tmp_path, *two.parts())
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.exists(tmp_path, WEIGHTS)
 
 
 def test_killed_while_it_was_written(tmp_path: Path) -> None:
     one = Trained(1)
-    assert not checkpoint.exists(tmp_path)
+    assert not checkpoint.exists(tmp_path, WEIGHTS)
     (tmp_path / "checkpoint.new").mkdir()
     (tmp_path / "checkpoint.new" / "weights.safetensors").touch()
-    assert not checkpoint.exists(tmp_path)
+    assert not checkpoint.exists(tmp_path, WEIGHTS)
     checkpoint.save(tmp_path, *one.parts())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
 
@@ -102,22 +104,30 @@ def test_a_damaged_checkpoint_is_told_and_not_used(tmp_path: Path, name: str, da
     one = Trained(1)
     checkpoint.save_best(tmp_path, one.weights)
     checkpoint.save(tmp_path, *one.parts())
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.exists(tmp_path, WEIGHTS)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) - 1 if damage == "cut" else 0])
     with progress.collecting() as notes:
-        assert not checkpoint.exists(tmp_path)
-    assert "is damaged" in notes[0]
+        assert not checkpoint.exists(tmp_path, WEIGHTS)
+    assert "cannot be used" in notes[0]
     checkpoint.save_best(tmp_path, one.weights)
     checkpoint.save(tmp_path, *one.parts())
-    assert checkpoint.exists(tmp_path)
+    assert checkpoint.exists(tmp_path, WEIGHTS)
+
+
+def test_a_checkpoint_of_other_weights_is_told_and_not_used(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, *Trained(1).parts())
+    for others in (torch.nn.Linear(5, 3), torch.nn.Linear(4, 3, bias=False)):
+        with progress.collecting() as notes:
+            assert not checkpoint.exists(tmp_path, dict(others.named_parameters()))
+        assert "other weights" in notes[0]
 
 
 @pytest.mark.parametrize("lost", ["weights.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_checkpoint_that_lost_a_file(tmp_path: Path, lost: str) -> None:
     checkpoint.save(tmp_path, *Trained(1).parts())
     (tmp_path / "checkpoint" / lost).unlink()
-    assert not checkpoint.exists(tmp_path)
+    assert not checkpoint.exists(tmp_path, WEIGHTS)
 
 
 def test_training_begins_anew_after_damage(toy: Any, tmp_path: Path, same: Any) -> None:

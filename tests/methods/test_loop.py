@@ -283,7 +283,7 @@ def test_a_loss_that_is_no_number_stops_before_a_checkpoint(toy: Any, tmp_path: 
     with pytest.raises(StageError, match="the loss is nan at step 1") as raised:
         toy.train(tmp_path, model=model, checkpoint_every=1)
     assert "learning_rate" in str(raised.value.mend)
-    assert not checkpoint.exists(tmp_path)
+    assert not checkpoint.exists(tmp_path, dict(toy.model().named_parameters()))
 
 
 def test_batches_hold_every_row_once_and_are_of_like_length(toy: Any) -> None:
