@@ -61,7 +61,8 @@ class DataKeys(Section):
     )
     shots: int = Field(0, ge=0, description="rows of each label that are drawn from train, by the seed (0: all)")
     descriptions: str = Field(
-        "", description="file that says what labels mean (columns label and description), for zero-shot; else their names do"
+        "",
+        description="file that says what labels mean (columns label and description), for zero-shot, verbaliser and pattern; else their names do",
     )
     encoding: str = Field("utf-8", description="encoding of the files; never guessed in silence")
     on_bad_row: Literal["error", "drop"] = Field("error", description="error | drop")
@@ -120,6 +121,12 @@ class LoraKeys(Section):
 
 class PromptKeys(Section):
     tokens: int = Field(16, ge=1, description="tokens without a meaning that prompt-tuning and p-tuning put before each text, and train")
+
+
+class PatternKeys(Section):
+    text: str = Field(
+        "", description="what is around a text, with {text} and {label}, for methods verbaliser and pattern (empty: It is about {label})"
+    )
 
 
 class SearchKeys(Section):
@@ -222,6 +229,7 @@ class Recipe(Section):
     adapt: AdaptKeys = AdaptKeys()
     lora: LoraKeys = LoraKeys()
     prompt: PromptKeys = PromptKeys()
+    pattern: PatternKeys = PatternKeys()
     distillation: DistillationKeys = DistillationKeys()
     search: SearchKeys = SearchKeys()
     meta: MetaKeys = MetaKeys()
@@ -244,6 +252,7 @@ TRAINING_KEYS = (
     "adapt",
     "lora",
     "prompt",
+    "pattern",
     "distillation",
     "search",
     "meta",

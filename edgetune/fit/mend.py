@@ -14,7 +14,8 @@ from edgetune.graph import session
 from edgetune.quant import sensitivity
 from edgetune.quant.calibration import feeds
 
-ROWS = 64  # of validation, to measure what each layer costs
+ROWS, LEAST_ROWS = 64, 12  # of validation, to measure what each layer costs; fewer where the graph is larger than LARGE
+LARGE = 100e6  # bytes
 
 
 def mendable(refused: Candidate, asked: Asked) -> bool:
@@ -28,7 +29,8 @@ def mend(graph: Path, refused: Candidate, base: Candidate, asked: Asked, work: P
     Either way its facts get `sensitivity`: what each layer costs, and metric and size at every try.
     """
     run = session.start(graph)
-    rows = [part for row in islice(feeds(asked.examples[splits[0]]), ROWS) for part in session.fitted(row, run, asked.pad_id)]
+    count = max(LEAST_ROWS, round(ROWS * min(1.0, LARGE / graph.stat().st_size)))
+    rows = [part for row in islice(feeds(asked.examples[splits[0]]), count) for part in session.fitted(row, run, asked.pad_id)]
     costs = sensitivity.costs(graph, refused.scheme, context(graph, asked), rows)
     tried: list[Candidate] = []
 

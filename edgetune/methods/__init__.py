@@ -4,6 +4,7 @@ attach(recipe, labels) -> model      the base, changed as the method asks; requi
 save(model, folder)                  only what training changed (an adapter) or all of it (a checkpoint), as safetensors
 restore(recipe, folder, labels) -> model      what `save` wrote, loaded again
 merge(recipe, folder, labels) -> Merge        the plain float32 model, and the model that it must equal
+begin(model, given)         where there is more to do before training than the base and the labels can tell: in place, on the texts of train
 
 and, where a method learns from something else than rows:
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 HEADS = ("classifier", "slot_classifier", "score", "pre_classifier", "pooler", "pooling_head", "qa_outputs")
 POOLERS = ("pooler", "pooling_head")  # which are no head alone
 EPISODIC = ("reptile", "maml")  # methods that learn from small tasks: see `meta`
+PROMPTS = ("prompt-tuning", "p-tuning")  # methods that train tokens of their own before each text
+PATTERNS = ("verbaliser", "pattern")  # methods that ask a language model in words
+UNTAUGHT = ("zero-shot", "verbaliser")  # methods that learn from no row
 DOMAIN = ("dann", "coral", "mmd")  # methods that learn from texts of another domain too: `edgetune.methods.domain`
 
 
@@ -80,7 +84,7 @@ class Method:
     tasks: frozenset[str] = frozenset()  # the only ones that it serves; none named: all of its families
     least_rows: int = 1  # of each label, to learn from
     rank: int = RANK  # of an adapter
-    prompts: bool = False  # puts tokens of its own before each text
+    tokenizer: str = ""  # "package.module:function" of a tokenizer and a recipe, which gives one that puts tokens of its own around texts
     check: str = ""  # "package.module:function" of a recipe, which raises where its base is of no use to the method; loads no weight
     searched: tuple[str, ...] = SEARCHED  # the keys of the recipe that `edgetune.methods.search` varies
     unused: tuple[str, ...] = ()  # keys of the recipe that have no effect
@@ -152,6 +156,30 @@ METHODS: dict[str, Method] = {
             tasks=frozenset({"text-classification"}),
             least_rows=2,
             searched=("adapt.learning_rate", "adapt.epochs"),
+        ),
+        Method(
+            name="verbaliser",
+            title="frozen language model, a pattern with a gap, a word for each label: no row is learned from (arXiv:2001.07676)",
+            when="as zero-shot, where the base is a language model: masked, or causal of 1 B parameters and more",
+            defaults={"encoder": Defaults(1, 32, 1e-4)},
+            folder="checkpoint",
+            module="edgetune.methods.pattern",
+            tasks=frozenset({"text-classification"}),
+            tokenizer="edgetune.methods.pattern:patterned",
+            check="edgetune.methods.pattern:check",
+            searched=(),
+            unused=STEPS,
+        ),
+        Method(
+            name="pattern",
+            title="pattern-exploiting training: a verbaliser that goes on to learn from rows (PET, arXiv:2001.07676)",
+            when="2 to 32 rows a label, and a base that is a language model rather than a sentence encoder",
+            defaults={"encoder": Defaults(5, 16, 2e-5, least_steps=100)},
+            folder="checkpoint",
+            module="edgetune.methods.pattern",
+            tasks=frozenset({"text-classification"}),
+            tokenizer="edgetune.methods.pattern:patterned",
+            check="edgetune.methods.pattern:check",
         ),
         *(
             Method(
@@ -257,7 +285,7 @@ METHODS: dict[str, Method] = {
             folder="adapter",
             module="edgetune.methods.adapters",
             tasks=PROMPTED,
-            prompts=True,
+            tokenizer="edgetune.methods.prompts:prompted",
             check="edgetune.methods.model:load_tokenizer",
         ),
         Method(
@@ -268,7 +296,7 @@ METHODS: dict[str, Method] = {
             folder="adapter",
             module="edgetune.methods.adapters",
             tasks=PROMPTED,
-            prompts=True,
+            tokenizer="edgetune.methods.prompts:prompted",
             check="edgetune.methods.model:load_tokenizer",
         ),
     )

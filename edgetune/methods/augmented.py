@@ -27,8 +27,8 @@ def check(recipe: Recipe) -> None:
     if recipe.method == "distillation":
         what = "method distillation alters texts itself, and needs no labels for them"
         raise RecipeError(what, mend="distillation.copies and distillation.unlabelled, without --augment")
-    if recipe.method == "zero-shot":
-        raise RecipeError("zero-shot learns from no row, made ones neither", mend="--method linear-probe, or without --augment")
+    if recipe.method in methods.UNTAUGHT:
+        raise RecipeError(f"{recipe.method} learns from no row, made ones neither", mend="--method linear-probe, or without --augment")
     if "mixup" in kinds and hasattr(import_module(methods.get(recipe.method).module), "training"):
         what = f"mixup mixes labels, but method {recipe.method} learns something else"
         raise RecipeError(what, mend="leave mixup out of --augment, or --method full")

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from edgetune import progress, tasks
 from edgetune.data import descriptions
-from edgetune.methods import baselines
+from edgetune.methods import PATTERNS, baselines
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward
 from edgetune.recipe import Recipe
@@ -46,8 +46,12 @@ def measure(
         return found
     model.eval()
     task, found = tasks.get(recipe.task), {}
-    if not recipe.continual.run:  # its model before is another baseline, measured by the stage
-        found["untrained"] = task.module.metrics(learns.score(forward(model, device), splits["test"], pad_id), labels)
+    if (
+        not recipe.continual.run and recipe.method != "verbaliser"
+    ):  # whose models before are another baseline, measured by the stage, and the same
+        found["verbaliser" if recipe.method in PATTERNS else "untrained"] = task.module.metrics(
+            learns.score(forward(model, device), splits["test"], pad_id), labels
+        )
     if simple := baselines.BASELINES.get(task.name):
         scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
         name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"

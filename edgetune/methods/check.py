@@ -9,7 +9,7 @@ from edgetune import methods, progress, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, pace, search, teachers
-from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, Recipe
+from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, PatternKeys, Recipe
 from edgetune.table import resolve
 
 
@@ -41,8 +41,12 @@ def complete(recipe: Recipe, until: str) -> None:
         raise RecipeError(
             f"data.descriptions is for {', '.join(descriptions.TASKS)}, and not for {task.name}", mend="leave data.descriptions away"
         )
-    if recipe.method == "zero-shot" and recipe.adapt.class_weights != "none":
-        raise RecipeError("zero-shot learns from no row, so that none can weigh more", mend="leave adapt.class_weights away")
+    if recipe.method in methods.UNTAUGHT and recipe.adapt.class_weights != "none":
+        raise RecipeError(f"{recipe.method} learns from no row, so that none can weigh more", mend="leave adapt.class_weights away")
+    if recipe.pattern != PatternKeys() and recipe.method not in methods.PATTERNS:
+        raise RecipeError(
+            f"pattern.text is for {' and '.join(methods.PATTERNS)}, and not for {recipe.method}", mend="leave pattern.text away"
+        )
     if recipe.data.shots and "label" not in task.columns:
         fitting = [name for name, row in tasks.TASKS.items() if "label" in row.columns]
         raise RecipeError(

@@ -31,6 +31,8 @@ WITHOUT = {  # methods that cannot go on from a model, and why
     "linear-probe": "it fits its head anew, to new rows alone",
     "prompt-tuning": "a prompt of its own would stand in the vocabulary beside the run's",
     "p-tuning": "a prompt of its own would stand in the vocabulary beside the run's",
+    "pattern": "it starts from words, which the run's model no longer says",
+    "verbaliser": "it learns from no row",
     "qlora": "it would start from a model rounded to 4 bits, which is not the run's",
 }
 

@@ -18,7 +18,11 @@ from edgetune.recipe import Recipe
 from edgetune.tasks import Scores, Task, said_beside
 from edgetune.tasks.paired import difference
 
-AS_METHODS = {"frozen_logistic_regression": "linear-probe", "zero_shot": "zero-shot"}  # baselines that are methods too
+AS_METHODS = {
+    "frozen_logistic_regression": "linear-probe",
+    "zero_shot": "zero-shot",
+    "verbaliser": "verbaliser",
+}  # baselines that are methods too
 
 
 def measure(recipe: Recipe, given: Given, model: PreTrainedModel, baselines: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from edgetune import methods, progress, tasks
-from edgetune.methods import DOMAIN, EPISODIC
+from edgetune.methods import DOMAIN, EPISODIC, UNTAUGHT
 from edgetune.methods import heads as parts
 from edgetune.methods.device import Device
 from edgetune.methods.model import auto_class, base_config
@@ -79,7 +79,7 @@ def estimate(recipe: Recipe, config: Any, meta: torch.nn.Module, rows: int, toke
     if recipe.method == "head":
         found = parts(name for name, _ in meta.named_parameters())
         trained = sum(weight.numel() for name, weight in meta.named_parameters() if found.intersection(name.split(".")))
-    if recipe.method in ("linear-probe", "zero-shot"):
+    if recipe.method in ("linear-probe", *UNTAUGHT):
         trained = 0
     copies = 3  # of each trained weight: its gradient and two moments
     if recipe.method in EPISODIC:  # and those before an episode, what was found so far, and two moments inside it

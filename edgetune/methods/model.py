@@ -17,6 +17,7 @@ from edgetune.errors import ModelError
 from edgetune.methods import METHODS
 from edgetune.methods.device import Device
 from edgetune.recipe import Recipe
+from edgetune.table import resolve
 from edgetune.tasks import Arrays, Forward
 
 LONGEST = 512
@@ -45,10 +46,8 @@ def load_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     tokenizer = tokenizer_in(where.folder, where.gguf, recipe.trust_remote_code)
     if markers := tasks.get(recipe.task).markers:
         tokenizer.add_tokens([AddedToken(marker, normalized=False, special=True) for marker in markers], special_tokens=True)
-    if recipe.method in METHODS and METHODS[recipe.method].prompts:
-        from edgetune.methods import prompts
-
-        tokenizer = prompts.prompted(tokenizer, recipe)
+    if recipe.method in METHODS and (changed := METHODS[recipe.method].tokenizer):
+        tokenizer = resolve(changed)(tokenizer, recipe)
     return tokenizer
 
 
@@ -142,8 +141,8 @@ def _load(where: source.Source, recipe: Recipe, labels: Sequence[str], architect
         config.architectures = [architecture]
     if where.gguf:
         return _load_gguf(where, recipe, config)
-    prompts = recipe.method in METHODS and METHODS[recipe.method].prompts
-    if not task.markers and not prompts:
+    changed = recipe.method in METHODS and METHODS[recipe.method].tokenizer
+    if not task.markers and not changed:
         return from_folder(recipe, where.folder, config=config)
     tokenizer = load_tokenizer(recipe)
     if task.markers:

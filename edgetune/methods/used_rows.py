@@ -30,8 +30,7 @@ class Used(torch.nn.Module):
         super().__init__()
         place = torch.full((whole.num_embeddings,), -1, dtype=torch.int64, device=ids.device)
         place[ids] = torch.arange(len(ids), device=ids.device)
-        self.register_buffer("place", place, persistent=False)
-        self.register_buffer("whole", whole.weight.detach(), persistent=False)
+        self.place, self.whole = place, whole.weight.detach()
         self.weight = torch.nn.Parameter(whole.weight.detach()[ids])
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

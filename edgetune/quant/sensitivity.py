@@ -21,6 +21,7 @@ from edgetune.errors import StageError
 from edgetune.graph import session
 from edgetune.quant import Context, Feeds, Scheme
 
+MOST_GROUPS = 48  # that are measured: of a deeper model, several that follow each other are one
 CALIBRATION = 16  # rows of a static scheme while measuring; what is written is calibrated on all
 
 
@@ -50,7 +51,7 @@ def groups(graph: onnx.GraphProto) -> dict[tuple[str, ...], int]:
 
 def costs(graph: Path, scheme: Scheme, context: Context, rows: Sequence[Feeds]) -> list[Cost]:
     """The cost of every group of `graph` under `scheme` on `rows` (feeds of one row each), the most expensive first."""
-    parts = groups(onnx.load(graph, load_external_data=False).graph)
+    parts = _together(groups(onnx.load(graph, load_external_data=False).graph))
     every = frozenset(itertools.chain.from_iterable(parts))
     calibration = context.calibration
     brief = replace(context, calibration=(lambda: itertools.islice(calibration(), CALIBRATION)) if calibration else None)
@@ -67,6 +68,14 @@ def costs(graph: Path, scheme: Scheme, context: Context, rows: Sequence[Feeds]) 
             found.append(Cost(nodes, divergence(expected, _log_softmax(out, rows)), size))
             bar.advance(1)
     return sorted(found, key=lambda cost: -cost.kl)
+
+
+def _together(parts: dict[tuple[str, ...], int]) -> dict[tuple[str, ...], int]:
+    """At most MOST_GROUPS of them."""
+    size = -(-len(parts) // MOST_GROUPS)
+    every = list(parts.items())
+    runs = [every[at : at + size] for at in range(0, len(every), max(1, size))]
+    return {tuple(itertools.chain.from_iterable(nodes for nodes, _ in run)): sum(count for _, count in run) for run in runs}
 
 
 def mend(

@@ -121,7 +121,8 @@ def _tell_steps(model: PreTrainedModel, settings: loop.Settings, count: int, uni
     steps = f"{settings.epochs} epochs of {count} {unit}, batches of {settings.batch_size}, learning rate {settings.learning_rate:g}" + (
         f", at most {settings.max_steps} steps" if settings.max_steps else ""
     )
-    progress.note(steps if trained else f"nothing is trained by steps: the head is fitted to {count} {unit}")
+    fitted = "the head is made of the words of the labels" if method in methods.PATTERNS else f"the head is fitted to {count} {unit}"
+    progress.note(steps if trained else f"nothing is trained by steps: {fitted}")
     progress.note(f"training {trained:,} of {sum(w.numel() for w in model.parameters()):,} weights with {method}")
     return trained
 

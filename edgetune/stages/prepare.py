@@ -11,7 +11,7 @@ from edgetune.data import descriptions, other_tests
 from edgetune.data.columns import key
 from edgetune.data.earlier import MARK
 from edgetune.errors import DataError, GateError
-from edgetune.methods import continual
+from edgetune.methods import PATTERNS, continual
 from edgetune.recipe import Recipe
 
 
@@ -48,8 +48,8 @@ def _enough(recipe: Recipe, facts: dict[str, Any]) -> None:
 
 def _meant(recipe: Recipe, facts: dict[str, Any]) -> None:
     """Raises DataError for descriptions that are not of the labels, and where there are pairs, which no description is like."""
-    if recipe.method == "zero-shot" and "text_pair" in facts["columns"]:
-        raise DataError("zero-shot compares one text with what labels mean, and these rows are pairs of texts", mend="--method full")
+    if recipe.method in ("zero-shot", *PATTERNS) and "text_pair" in facts["columns"]:
+        raise DataError(f"{recipe.method} asks what one text means, and these rows are pairs of texts", mend="--method full")
     if recipe.data.descriptions:
         with progress.silent():  # adapt says it
             descriptions.rows(recipe, facts["labels"])

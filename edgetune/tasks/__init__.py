@@ -41,7 +41,10 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids") 
 
 
 # Architectures, in a model's configuration, that stand beside the class of their task.
-OWN = {"PooledClassifier": "edgetune.tasks.pooled_classifier:PooledClassifier"}
+OWN = {
+    "PooledClassifier": "edgetune.tasks.pooled_classifier:PooledClassifier",
+    "PatternClassifier": "edgetune.tasks.pattern_classifier:PatternClassifier",
+}
 
 
 def loader(task: Task, architectures: Sequence[str] | None = None) -> Any:

@@ -29,6 +29,16 @@ def encoder(folder: Path, texts: Iterable[str]) -> Path:
     return folder
 
 
+def masked(folder: Path, texts: Iterable[str]) -> Path:
+    """The same with the head that it would have been trained with."""
+    from transformers import AutoConfig, BertForMaskedLM
+
+    encoder(folder, texts)
+    torch.manual_seed(0)
+    BertForMaskedLM(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    return folder
+
+
 def decoder(folder: Path, texts: Iterable[str]) -> Path:
     """A Llama with grouped heads and a byte-level BPE tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -94,3 +94,12 @@ def test_gives_back_the_fewest_that_it_tries(kls: list[float], needed: int) -> N
     assert [point["given_back"] for point in noted["curve"]] == tried
     if kept is not None:
         assert len(kept) < max(2, 2 * needed)
+
+
+@pytest.mark.parametrize("count", [1, sensitivity.MOST_GROUPS, sensitivity.MOST_GROUPS + 1, 121])
+def test_of_a_deep_model_layers_that_follow_each_other_are_measured_together(count: int) -> None:
+    parts = {(f"layer {i}", f"beside {i}"): i for i in range(count)}
+    found = sensitivity._together(parts)
+    assert len(found) <= sensitivity.MOST_GROUPS and (found == parts) is (count <= sensitivity.MOST_GROUPS)
+    assert [name for nodes in found for name in nodes] == [name for nodes in parts for name in nodes]
+    assert sum(found.values()) == sum(parts.values())
