@@ -169,10 +169,11 @@ class AugmentKeys(Section):
     """Rows that are made; validation and test stay as they are."""
 
     kinds: tuple[str, ...] = Field(
-        (), description="more rows to learn from: typos, speech, word-dropout, entity-swap, mixup, generation, self-training"
+        (), description="more rows to learn from: typos, speech, word-dropout, synonyms, entity-swap, mixup, generation, self-training"
     )
     copies: int = Field(1, ge=1, description="altered copies of each training row, of each kind that alters or writes texts")
     noisy_test: str = Field("", description="also score the test rows altered so: typos, speech, ... (empty: typos, where kinds are given)")
+    thesaurus: str = Field("", description="table of words and their synonyms (columns word and synonym; synonyms)")
     mixup_alpha: float = Field(0.4, gt=0, description="how evenly mixup mixes two rows: Beta(alpha, alpha)")
     generator: str = Field("", description="language model that writes texts (generation): hub id, directory, or .gguf file")
     unlabelled: str = Field("", description="file or folder with texts that self-training labels")
@@ -264,6 +265,7 @@ ADDED = (
     "tasks",
     "sampling_temperature",
     "generator",
+    "thesaurus",
     "initial",
     "from_scratch",
     "layers",

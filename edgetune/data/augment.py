@@ -7,8 +7,7 @@ All of it is drawn from the seed and the row itself, so the same rows give the s
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,23 +15,30 @@ from pathlib import Path
 from typing import Any
 
 from edgetune import progress, tasks
-from edgetune.data import noise, speech
+from edgetune.data import noise, speech, thesaurus
 from edgetune.data.columns import key
-from edgetune.data.tags import OUTSIDE
+from edgetune.data.edits import Entities, Row, edited, entities_of, entity_spans, with_words
 from edgetune.errors import RecipeError
 from edgetune.recipe import AugmentKeys, Recipe
 from edgetune.table import pick
 from edgetune.tasks import Task
-
-Row = dict[str, Any]
-Entities = Mapping[str, Sequence[tuple[str, list[list[int]]]]]  # type -> the entities of train: their text, and where its words are
-Alter = Callable[[Row, random.Random, Task, Entities], Row]
 
 MARK = "augmented"  # of a row that was made: by which augmentation
 DROPPED = 0.1  # of the words, as Wei and Zou have it (arXiv:1901.11196)
 SWAPPED = 0.5  # of the entities, but one at least
 TRIES = 10  # draws for one copy, before a row is said to have no other
 NOISY, NOISE_SEED = "typos", 0  # of noisy test rows: the same for every run
+
+
+@dataclass(frozen=True)
+class Words:
+    """What stands in the place of words: `entities` of the same type, `synonyms` by the word."""
+
+    entities: Entities
+    synonyms: Mapping[str, Sequence[str]]
+
+
+Alter = Callable[[Row, random.Random, Task, Words], Row]
 
 
 @dataclass(frozen=True)
@@ -52,30 +58,34 @@ class Augmentation:
         return task.name in self.tasks if self.tasks else task.name != "fill-mask"
 
 
-def _typos(row: Row, draw: random.Random, task: Task, entities: Entities) -> Row:
+def _typos(row: Row, draw: random.Random, task: Task, known: Words) -> Row:
     return noise.with_question(row, partial(noise.mistype, draw=draw))
 
 
-def _speech(row: Row, draw: random.Random, task: Task, entities: Entities) -> Row:
-    return _with_words(row, task, lambda words, fixed: speech.heard(words, fixed, draw))
+def _speech(row: Row, draw: random.Random, task: Task, known: Words) -> Row:
+    return with_words(row, task, lambda words, fixed: speech.heard(words, fixed, draw))
 
 
-def _word_dropout(row: Row, draw: random.Random, task: Task, entities: Entities) -> Row:
+def _word_dropout(row: Row, draw: random.Random, task: Task, known: Words) -> Row:
     def edits(words: Sequence[str], fixed: Sequence[bool]) -> list[speech.Edit]:
         free = [i for i, held in enumerate(fixed) if not held]
         most = min(len(free), len(words) - 1)  # a word stays
         out = draw.sample(free, min(most, max(1, round(DROPPED * len(words)))))
         return [(i, i + 1, "") for i in sorted(out)]
 
-    return _with_words(row, task, edits)
+    return with_words(row, task, edits)
 
 
-def _entity_swap(row: Row, draw: random.Random, task: Task, entities: Entities) -> Row:
+def _synonyms(row: Row, draw: random.Random, task: Task, known: Words) -> Row:
+    return with_words(row, task, lambda words, fixed: thesaurus.exchanged(words, fixed, known.synonyms, draw))
+
+
+def _entity_swap(row: Row, draw: random.Random, task: Task, known: Words) -> Row:
     spans = entity_spans(row["tags"])
     chosen = [span for span in spans if draw.random() < SWAPPED] or [draw.choice(spans)] if spans else []
     edits = []
     for first, last, kind in chosen:
-        text, inner = draw.choice(entities[kind])
+        text, inner = draw.choice(known.entities[kind])
         edits.append((first, last, text, inner, [f"B-{kind}", *[f"I-{kind}"] * (len(inner) - 1)]))
     return edited(row, edits)
 
@@ -99,6 +109,12 @@ AUGMENTATIONS: dict[str, Augmentation] = {
             "few rows, telegraphic input",
             _word_dropout,
             frozenset(name for name, task in tasks.TASKS.items() if task.family == "encoder" and name != "fill-mask"),
+        ),
+        Augmentation(
+            "synonyms",
+            "a tenth of the words for others that mean the same, by a thesaurus of your own (augment.thesaurus; arXiv:1901.11196)",
+            "words that users have for the same thing, and few rows that show them",
+            _synonyms,
         ),
         Augmentation(
             "entity-swap",
@@ -143,6 +159,7 @@ def check(recipe: Recipe) -> None:
     needed = {
         "copies": any(AUGMENTATIONS[name].alter or name == "generation" for name in asked.kinds),
         "generator": "generation" in asked.kinds,
+        "thesaurus": "synonyms" in (*asked.kinds, asked.noisy_test),
         "mixup_alpha": "mixup" in asked.kinds,
         "unlabelled": "self-training" in asked.kinds,
         "threshold": "self-training" in asked.kinds,
@@ -152,6 +169,9 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(
                 f"augment.{name} is given, but nothing that it is for is among augment.kinds", mend=f"leave augment.{name} away"
             )
+    if needed["thesaurus"] and not asked.thesaurus:
+        raise RecipeError("synonyms need a thesaurus: a table with the columns word and synonym", mend="--augment-thesaurus FILE")
+    thesaurus.read(recipe)
     if "generation" in asked.kinds and not asked.generator:
         raise RecipeError("generation needs a language model", mend="--augment-generator HuggingFaceTB/SmolLM2-135M-Instruct")
     if "self-training" in asked.kinds:
@@ -172,7 +192,7 @@ def copies(rows: Sequence[Row], held: Sequence[Row], recipe: Recipe) -> tuple[li
 
     `augment.copies` of each row and kind, all of them with different texts that neither train has nor `held`, the rows of validation and test.
     """
-    task, entities = tasks.get(recipe.task), entities_of(rows)
+    task, words = tasks.get(recipe.task), Words(entities_of(rows), thesaurus.read(recipe))
     known, elsewhere = {key(row) for row in rows}, {key(row) for row in held}
     made: list[Row] = []
     counts: Counter[str] = Counter()
@@ -185,7 +205,7 @@ def copies(rows: Sequence[Row], held: Sequence[Row], recipe: Recipe) -> tuple[li
             draw = random.Random(f"{recipe.seed} {name} {key(row)}")
             for _ in range(recipe.augment.copies):
                 for _ in range(TRIES):
-                    new = alter(row, draw, task, entities)
+                    new = alter(row, draw, task, words)
                     text = key(new)
                     kept_out += text in elsewhere
                     if text not in known and text not in elsewhere:
@@ -210,87 +230,8 @@ def noisy_by(recipe: Recipe) -> str:
     return recipe.augment.noisy_test or (NOISY if recipe.augment.kinds else "")
 
 
-def noisy(rows: Sequence[Row], kind: str, task: Task) -> list[Row]:
+def noisy(rows: Sequence[Row], kind: str, recipe: Recipe) -> list[Row]:
     """The rows as `kind` alters them, each once, the same whatever the run's seed is. A row with nothing to alter stays."""
-    alter, entities = AUGMENTATIONS[kind].alter, entities_of(rows)
+    alter, task, words = AUGMENTATIONS[kind].alter, tasks.get(recipe.task), Words(entities_of(rows), thesaurus.read(recipe))
     assert alter is not None
-    return [alter(row, random.Random(f"{NOISE_SEED} noisy {key(row)}"), task, entities) for row in rows]
-
-
-def entities_of(rows: Sequence[Row]) -> dict[str, list[tuple[str, list[list[int]]]]]:
-    """The different entities of each type, by their text."""
-    found: dict[str, dict[str, list[list[int]]]] = defaultdict(dict)
-    for row in rows:
-        for first, last, kind in entity_spans(row.get("tags", ())):
-            start, end = row["words"][first][0], row["words"][last - 1][1]
-            found[kind].setdefault(row["text"][start:end], [[a - start, b - start] for a, b in row["words"][first:last]])
-    return {kind: list(texts.items()) for kind, texts in found.items()}
-
-
-def entity_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """(first word, the one after the last, type) of each entity of BIO2 tags."""
-    starts = [i for i, tag in enumerate(tags) if tag.startswith("B-")]
-    spans = []
-    for start in starts:
-        end = start + 1
-        while end < len(tags) and tags[end] == f"I-{tags[start][2:]}":
-            end += 1
-        spans.append((start, end, tags[start][2:]))
-    return spans
-
-
-def _with_words(row: Row, task: Task, edits: Callable[[Sequence[str], Sequence[bool]], Sequence[speech.Edit]]) -> Row:
-    """The row with the words of its text edited. Words of entities, tagged or marked, are fixed: there will be no fewer of them."""
-    if "words" in row:
-        tags: Sequence[str] = row["tags"]
-        places = row["words"]
-        found = edits([row["text"][a:b] for a, b in places], [tag != OUTSIDE for tag in tags])
-        return edited(row, [_tagged(edit, tags) for edit in found])
-
-    def change(text: str) -> str:
-        places = _words(text)
-        marked = [match.span() for match in noise.marked(task.markers).finditer(text)] if task.markers else []
-        # A word with a marker in it stays as it is: an edit of it would be one of the marker.
-        inside = [any(start < b and a < end for start, end in marked) for a, b in places]
-        found = [edit for edit in edits([text[a:b] for a, b in places], inside) if not any(inside[edit[0] : edit[1]])]
-        new: str = edited({"text": text, "words": places, "tags": [OUTSIDE] * len(places)}, [_tagged(edit) for edit in found])["text"]
-        return new.strip()
-
-    return noise.with_question(row, change)
-
-
-def _words(text: str) -> list[list[int]]:
-    """The words of a text; its characters where there are no blanks."""
-    places = [[*match.span()] for match in re.finditer(r"\S+", text)]
-    return places if len(places) > 1 else [[*match.span()] for match in re.finditer(r"\S", text)]
-
-
-def _tagged(edit: speech.Edit, tags: Sequence[str] = ()) -> tuple[int, int, str, list[list[int]], list[str]]:
-    """An edit with the places of its words and their tags: the first has the tag of what it replaces, the others go on with it."""
-    first, last, text = edit
-    inner = [[*match.span()] for match in re.finditer(r"\S+", text)]
-    tag = tags[first] if tags else OUTSIDE
-    return first, last, text, inner, [tag if i == 0 else tag.replace("B-", "I-", 1) for i in range(len(inner))]
-
-
-def edited(row: Row, edits: Sequence[tuple[int, int, str, list[list[int]], list[str]]]) -> Row:
-    """The row with each (first, last, text, places, tags) in place of its words first to last, the last not among them, in order.
-
-    A word that becomes an empty text leaves with the blanks behind it; but where none would be left the row stays.
-    """
-    text, places, tags = row["text"], row["words"], row["tags"]
-    out, words, kept = "", [], []
-    at = word = 0
-    for first, last, new, inner, own in [*edits, (len(places), len(places), "", [], [])]:
-        start = places[first][0] if first < len(places) else len(text)
-        moved = len(out) - at
-        words += [[a + moved, b + moved] for a, b in places[word:first]]
-        kept += tags[word:first]
-        out += text[at:start]
-        words += [[a + len(out), b + len(out)] for a, b in inner]
-        kept += own
-        out += new
-        word, at = last, places[last - 1][1] if last > first else start
-        if not new and (not out or out[-1].isspace()):
-            at += len(text[at:]) - len(text[at:].lstrip())
-    return {**row, "text": out, "words": words, "tags": kept} if words else dict(row)
+    return [alter(row, random.Random(f"{NOISE_SEED} noisy {key(row)}"), task, words) for row in rows]

@@ -31,7 +31,7 @@ def measure(recipe: Recipe, given: Given, model: PreTrainedModel, baselines: Map
     found = facts(recipe, given, scored)
     found["beaten_by"] = beaten_by(given.task, found["test"], baselines, len(given.splits["test"]))
     if altered := augment.noisy_by(recipe):
-        found["noisy_test"] = _noisy(given, altered, model, scored["test"])
+        found["noisy_test"] = _noisy(recipe, given, altered, model, scored["test"])
     if recipe.continual.run:
         found["continual"] = _forgetting(recipe, given, scored["test"])
     return found
@@ -63,10 +63,10 @@ def beaten_by(task: Task, adapted: Mapping[str, float], baselines: Mapping[str, 
     return found
 
 
-def _noisy(given: Given, kind: str, model: PreTrainedModel, clean: Scores) -> dict[str, Any]:
+def _noisy(recipe: Recipe, given: Given, kind: str, model: PreTrainedModel, clean: Scores) -> dict[str, Any]:
     """Metrics on the test rows as `kind` alters them, and how much that is less than on them as they are."""
     task, metric = given.task, given.task.metric
-    scores = given.scored(model, given.encoded(augment.noisy(given.rows["test"], kind, task), "noisy test"), "noisy test")
+    scores = given.scored(model, given.encoded(augment.noisy(given.rows["test"], kind, recipe), "noisy test"), "noisy test")
     found: dict[str, Any] = {"kind": kind, "metrics": given.metrics(scores), "difference": difference(scores, clean, task)}
     progress.note(f"test rows with {kind}: {metric} {found['metrics'][metric]:.4f}, {given.metrics(clean)[metric]:.4f} without")
     return found

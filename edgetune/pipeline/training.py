@@ -136,6 +136,8 @@ def _augment(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list
     teacher = adapt(workspace, first, dataset, begun, "first", "first") if first else None
     key = {**recipe.augment.model_dump(mode="json", include=augmented.KEYS), "seed": recipe.seed, "task": recipe.task}
     key["texts"] = digest(recipe.augment.unlabelled)
+    if recipe.augment.thesaurus:
+        key["thesaurus"] = digest(recipe.augment.thesaurus)
     if recipe.augment.generator:
         key["generator"] = [recipe.augment.generator, source.digest(recipe.augment.generator)]
     parents = [dataset, *([teacher] if teacher else [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetune import tasks
-from edgetune.data import augment, relation, speech, tags
+from edgetune.data import augment, edits, relation, speech, tags, thesaurus
 from edgetune.data.columns import key
-from edgetune.errors import RecipeError
+from edgetune.errors import DataError, RecipeError
 from edgetune.recipe import Recipe, load
 
 ROWS = [{"text": text, "label": label, "row": i, "file": "data.csv"} for i, (text, label) in enumerate(tiny.sentences(40))]
 ALTERING = [name for name, one in augment.AUGMENTATIONS.items() if one.alter]
+SYNONYMS = {"kitchen": ["galley", "cooking area"], "songs": ["tunes"], "two": ["a pair of"], "line": ["queue"]}
 WORD = st.sampled_from(["kitchen", "to", "The", ",", "don't", "into", "two", "on", "line", "3", "Zürich", "灯", "songs", "?!"])
 
 
@@ -44,7 +46,7 @@ def tagged(draw: st.DrawFn) -> dict[str, Any]:
 def surfaces(row: dict[str, Any]) -> list[tuple[str, str]]:
     """(type, text) of the entities, by the offsets of their words."""
     return [
-        (kind, row["text"][row["words"][first][0] : row["words"][last - 1][1]]) for first, last, kind in augment.entity_spans(row["tags"])
+        (kind, row["text"][row["words"][first][0] : row["words"][last - 1][1]]) for first, last, kind in edits.entity_spans(row["tags"])
     ]
 
 
@@ -55,7 +57,7 @@ def test_spans_and_tags_stay_right(name: str, row: dict[str, Any], other: dict[s
     task = tasks.get("token-classification")
     alter = augment.AUGMENTATIONS[name].alter
     assert alter is not None
-    new = alter(row, random.Random(seed), task, augment.entities_of([row, other]))
+    new = alter(row, random.Random(seed), task, augment.Words(edits.entities_of([row, other]), SYNONYMS))
     assert len(new["words"]) == len(new["tags"]) > 0
     ends = [0, *(place for word in new["words"] for place in word), len(new["text"])]
     assert ends == sorted(ends), "words overlap, or stand outside of the text"
@@ -63,8 +65,8 @@ def test_spans_and_tags_stay_right(name: str, row: dict[str, Any], other: dict[s
     assert all(tag[0] != "I" or before[1:] in (f"-{tag[2:]}",) for before, tag in zip(["O", *new["tags"]], new["tags"], strict=False))
     before, after = surfaces(row), surfaces(new)
     assert [kind for kind, _ in after] == [kind for kind, _ in before], "an entity was lost, or another type made of it"
-    if name == "word-dropout":
-        assert after == before, "a word of an entity was left out"
+    if name in ("word-dropout", "synonyms"):
+        assert after == before, "a word of an entity was left out or exchanged"
     if name == "entity-swap":
         assert set(after) <= {*before, *surfaces(other)}
         outside = [[r["text"][a:b] for (a, b), tag in zip(r["words"], r["tags"], strict=True) if tag == "O"] for r in (row, new)]
@@ -128,11 +130,11 @@ def test_homophones_compounds_and_numbers() -> None:
 def test_marked_entities_and_their_words_stay() -> None:
     task = tasks.get("relation-extraction")
     row = {"text": "The <e1>Heart Attack</e1> came to the <e2>songs</e2>, two of them", "label": "x"}
-    for name in ("typos", "speech", "word-dropout"):
+    for name in ("typos", "speech", "word-dropout", "synonyms"):
         alter = augment.AUGMENTATIONS[name].alter
         assert alter is not None
         for seed in range(30):
-            new = alter(row, random.Random(seed), task, {})["text"]
+            new = alter(row, random.Random(seed), task, augment.Words({}, SYNONYMS))["text"]
             assert relation.read(new)[1] == "", new
             assert name == "typos" or re.findall("<e.>.*?</e.>", new) == ["<e1>Heart Attack</e1>", "<e2>songs</e2>"]
 
@@ -140,15 +142,14 @@ def test_marked_entities_and_their_words_stay() -> None:
 @pytest.mark.parametrize("text", ["打开厨房的灯", "on", "?!", "42"])
 def test_any_text_keeps_something(text: str) -> None:
     for name in ("typos", "speech", "word-dropout"):
-        [new] = augment.noisy([{"text": text, "label": "x"}], name, tasks.get("text-classification"))
+        [new] = augment.noisy([{"text": text, "label": "x"}], name, recipe(name))
         assert new["text"].strip()
-    assert len(augment.noisy([{"text": "打开厨房的灯"}], "word-dropout", tasks.get("text-classification"))[0]["text"]) == 5
+    assert len(augment.noisy([{"text": "打开厨房的灯"}], "word-dropout", recipe("word-dropout"))[0]["text"]) == 5
 
 
 def test_noisy_rows_are_the_same_for_every_run() -> None:
-    task = tasks.get("text-classification")
-    noisy = augment.noisy(ROWS, "typos", task)
-    assert noisy == augment.noisy(ROWS, "typos", task) and len(noisy) == len(ROWS)
+    noisy = augment.noisy(ROWS, "typos", recipe("typos"))
+    assert noisy == augment.noisy(ROWS, "typos", recipe("typos", copies=3)) and len(noisy) == len(ROWS)
     assert sum(new["text"] != row["text"] for new, row in zip(noisy, ROWS, strict=True)) >= len(ROWS) - 2
     assert augment.noisy_by(recipe("word-dropout")) == "typos" and augment.noisy_by(load(None, {})) == ""
     assert augment.noisy_by(load(None, {"augment.noisy_test": "speech"})) == "speech"
@@ -167,6 +168,8 @@ def test_noisy_rows_are_the_same_for_every_run() -> None:
         ("text-classification", {"kinds": "mixup", "copies": 2}, "augment.copies is given"),
         ("text-classification", {"kinds": "typos", "mixup_alpha": 1}, "augment.mixup_alpha is given"),
         ("text-classification", {"kinds": "typos", "unlabelled": "x.txt"}, "augment.unlabelled is given"),
+        ("text-classification", {"kinds": "synonyms"}, "synonyms need a thesaurus"),
+        ("text-classification", {"kinds": "typos", "thesaurus": "x.csv"}, "augment.thesaurus is given"),
         ("text-classification", {"kinds": "self-training"}, "needs texts without labels"),
         ("text-classification", {"kinds": "self-training", "unlabelled": "nowhere.txt"}, "there is nothing at nowhere.txt"),
     ],
@@ -176,6 +179,39 @@ def test_what_cannot_be_augmented_is_refused(task: str, keys: dict[str, Any], wh
     with pytest.raises(RecipeError, match=re.escape(what)) as refused:
         augment.check(asked)
     assert refused.value.mend
+
+
+def test_synonyms_stand_where_a_word_stood(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(
+        "Synonym,word\nflat,apartment\nflat,apartment\nplace to live,apartment\nLAMP,Lamp\nbulb,lamp\n", "utf-8"
+    )
+    asked = recipe("synonyms", thesaurus=str(tmp_path / "own.csv"), copies=3)
+    assert thesaurus.read(asked) == {"apartment": ["flat", "place to live"], "lamp": ["bulb"]}
+    row = {"text": 'Is "Apartment", the third, free?', "label": "x", "row": 1, "file": "a"}
+    made, facts = augment.copies([row], [], asked)
+    assert {one["text"] for one in made} == {'Is "Flat", the third, free?', 'Is "Place to live", the third, free?'}
+    assert facts["rows"] == {"synonyms": 2} and facts["not_made"] == {"synonyms": 1}
+    assert augment.copies([{**row, "text": "no word of it"}], [], asked)[0] == []
+    [noisy] = augment.noisy([{"text": "the lamp"}], "synonyms", asked)
+    assert noisy["text"] == "the bulb"
+
+
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ("word,meaning\na,b\n", "no column synonym"),
+        ("word,synonym\na,b\nc,\n", "row 3: no synonym"),
+        ("word,synonym\n,b\n", "row 2: no word"),
+        ("word,synonym\nswitch on,start\n", "is several words"),
+    ],
+)
+def test_a_thesaurus_that_is_none_is_refused(tmp_path: Path, table: str, what: str) -> None:
+    (tmp_path / "own.csv").write_text(table, "utf-8")
+    with pytest.raises(DataError, match=re.escape(what)) as refused:
+        augment.check(recipe("synonyms", thesaurus=str(tmp_path / "own.csv")))
+    assert refused.value.mend
+    with pytest.raises(DataError, match="there is no file"):
+        augment.check(recipe("synonyms", thesaurus=str(tmp_path / "none.csv")))
 
 
 def test_the_recipe_names_every_augmentation() -> None:
