@@ -6,7 +6,6 @@ classifier: its head is made of the vectors of the descriptions, so that a logit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from edgetune.data import descriptions
 from edgetune.methods import Lesson
 from edgetune.methods.baselines import ZERO_SHOT_SCALE, meant
 from edgetune.methods.full import merge, restore, save
-from edgetune.methods.linear_probe import Probe, attach
+from edgetune.methods.linear_probe import Probe, attach, vectors
 from edgetune.tasks import Forward
 
 __all__ = ["attach", "merge", "restore", "save", "training"]
@@ -35,9 +34,9 @@ class Descriptions(Probe):
 
     def __init__(self, lesson: Lesson) -> None:
         super().__init__(lesson, range(len(lesson.examples)))
+        self._told = []  # they are the rows
 
     def _head(self, said: Forward) -> tuple[np.ndarray, np.ndarray]:
         """(weight [classes, hidden], bias [classes]) float32."""
-        places: Sequence[int] = range(len(self.rows))
-        weight = ZERO_SHOT_SCALE * meant(self._vectors(said, places), self.rows)
+        weight = ZERO_SHOT_SCALE * meant(vectors(said, self.rows, self.pad_id), self.rows)
         return weight, np.zeros(len(weight), dtype=np.float32)
