@@ -46,12 +46,9 @@ def measure(
         return found
     model.eval()
     task, found = tasks.get(recipe.task), {}
-    if (
-        not recipe.continual.run and recipe.method != "verbaliser"
-    ):  # whose models before are another baseline, measured by the stage, and the same
-        found["verbaliser" if recipe.method in PATTERNS else "untrained"] = task.module.metrics(
-            learns.score(forward(model, device), splits["test"], pad_id), labels
-        )
+    if recipe.method != "verbaliser" and not recipe.continual.run:  # that is all it is; and what is continued is measured by the stage
+        name = "verbaliser" if recipe.method in PATTERNS else "untrained"
+        found[name] = task.module.metrics(learns.score(forward(model, device), splits["test"], pad_id), labels)
     if simple := baselines.BASELINES.get(task.name):
         scores = simple(model, splits["train"], splits["test"], pad_id, len(labels), device)
         name = simple.__name__ if simple in baselines.WITHOUT_MODEL else f"frozen_{simple.__name__}"

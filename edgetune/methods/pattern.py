@@ -44,7 +44,7 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
     config.pad_token_id = tokenizer.pad_token_id
     model = PatternClassifier.from_config(config)
     config.architectures = ["PatternClassifier"]
-    output, words = speaks.get_output_embeddings(), _words(recipe, labels, tokenizer)
+    output, words = speaks.get_output_embeddings(), _words(recipe, labels)
     _copy(speaks, model)
     with torch.no_grad():
         rows = [output.weight[ids].mean(0) for ids in words]
@@ -116,7 +116,7 @@ def _pieces(tokenizer: PreTrainedTokenizerBase, part: str) -> list[str]:
     return found
 
 
-def _words(recipe: Recipe, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+def _words(recipe: Recipe, labels: Sequence[str]) -> list[list[int]]:
     """The tokens that stand for each label, as they follow another word. Raises RecipeError."""
     plain = tokenizer_in(start(recipe).folder, start(recipe).gguf, recipe.trust_remote_code)
     filler = plain("is", add_special_tokens=False)["input_ids"]

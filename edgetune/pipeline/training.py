@@ -100,6 +100,7 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
         **({"pattern": recipe.pattern.text} if recipe.method in methods.PATTERNS else {}),
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         **({"augment": changed(recipe.augment)} if recipe.augment != AugmentKeys() else {}),
+        **({"thesaurus": digest(recipe.augment.thesaurus)} if recipe.augment.thesaurus else {}),
         "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
         **({"descriptions": digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),

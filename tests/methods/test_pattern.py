@@ -54,10 +54,10 @@ def test_before_it_learns_it_says_what_the_language_model_says(base: tuple[str, 
     """Of labels that are one token each, the logits are the language model's own, read at the gap."""
     kind, folder = base
     auto = {"masked": AutoModelForMaskedLM, "causal": AutoModelForCausalLM}[kind]
-    speaks, plain = auto.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    speaks = auto.from_pretrained(folder).eval()
     asked = recipe(folder)
     model, tokenizer = pattern.attach(asked, tiny.LABELS).eval(), load_tokenizer(asked)
-    words = pattern._words(asked, tiny.LABELS, plain)
+    words = pattern._words(asked, tiny.LABELS)
     rows = tokenizer(["play the song", "in my kitchen the lamp is dark and cold"], padding=True, return_tensors="pt")
     given = {name: rows[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
