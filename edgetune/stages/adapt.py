@@ -17,7 +17,7 @@ from edgetune import data, methods, progress, tasks
 from edgetune.artifact import Adapted, Artifact, Dataset
 from edgetune.data import descriptions
 from edgetune.errors import GateError
-from edgetune.methods import before, coverage, ewc, loop, memory, search
+from edgetune.methods import before, coverage, ewc, loop, memory, search, teachers
 from edgetune.methods.examples import Given
 from edgetune.methods.examples import given as given_by
 from edgetune.methods.learning import Learning, attach, learner, problem
@@ -38,6 +38,8 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
     method = methods.get(recipe.method)
     module, given = import_module(method.module), given_by(recipe, dataset)
     task, device, labels = given.task, given.device, given.labels
+    if recipe.method == "distillation":
+        teachers.separate(recipe, given.rows)
     covered = {name: coverage.measure(given.tokenizer, given.rows[name]) for name in ("train", "test")}
     coverage.tell("train", covered["train"])
     made = data.rows(augmented.path, "augmented") if augmented else []

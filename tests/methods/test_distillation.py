@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tiny
 
-from edgetune import data, pipeline, tasks
+from edgetune import data, pipeline, progress, tasks
 from edgetune.artifact import Dataset
-from edgetune.errors import EdgetuneError
+from edgetune.errors import DataError, EdgetuneError
 from edgetune.methods import Lesson, distillation, teachers
 from edgetune.methods.device import Device
 from edgetune.methods.model import forward, load_merged, load_tokenizer, tokenizer_in
@@ -118,3 +118,27 @@ def test_who_cannot_teach_is_refused_before_anything_is_written(folder: Path, tm
 def test_another_teacher_is_another_run(folder: Path) -> None:
     with pytest.raises(EdgetuneError, match="another training recipe"):
         pipeline.run(asked(folder, "teacher-1", output=str(folder / "pupil")), "adapt")
+
+
+def test_a_teacher_that_knows_the_test_rows_is_refused(folder: Path, tmp_path: Path) -> None:
+    """One file is cut by the seed: what is test here was learned from there."""
+    with pytest.raises(DataError, match=r"teacher-1/merged has learned from \d+ of the \d+ test rows") as caught:
+        pipeline.run(asked(folder, "teacher-1", output=str(tmp_path / "run")), "adapt")
+    assert "same splits" in str(caught.value.mend) and not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_validation_rows_that_a_teacher_knows_are_told(folder: Path) -> None:
+    rows = {split: data.rows(folder / "teacher-0" / "data", split) for split in data.SPLITS}
+    recipe = asked(folder, "teacher-0")
+    with progress.collecting() as notes:
+        teachers.separate(recipe, rows)
+    assert not notes
+    moved = {**rows, "validation": [*rows["validation"], *rows["train"][:3]], "train": rows["train"][3:]}
+    with progress.collecting() as notes:
+        teachers.separate(recipe, moved)
+    assert f"has learned from 3 of the {len(moved['validation'])} validation rows" in notes[0]
+    with progress.collecting() as notes:
+        teachers.separate(recipe, {**moved, "train": rows["train"]})
+    assert not notes, "what stands in train as well is no secret"
+    plain = tiny.recipe(folder, method="distillation", distillation__teacher=str(folder / "teacher-0" / "merged"))
+    teachers.separate(plain, moved)
