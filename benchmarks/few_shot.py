@@ -87,7 +87,8 @@ def table(found: Mapping[str, Any]) -> str:
     for way, runs in found["ways"].items():
         means = [f"{statistics.mean(one[name] for one in runs):.4f}" for name in ("accuracy", "macro_f1")]
         mean, low, high = interval([100 * (one["accuracy"] - first[one["sample"]]["accuracy"]) for one in runs])
-        differs = "" if way == "few-shot" else f"{mean:+.1f} ({low:+.1f} .. {high:+.1f})"
+        span = f"({low:+.1f} .. {high:+.1f})" if len(runs) > 1 else "(one sample)"
+        differs = "" if way == "few-shot" else f"{mean:+.1f} {span}"
         seconds = f"{statistics.mean(one['seconds'] for one in runs):.0f}"
         lines.append(f"| {' | '.join([way, str(len(runs)), *means, differs, seconds])} |")
     return "\n".join([*lines, ""])
