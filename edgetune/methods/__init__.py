@@ -160,7 +160,7 @@ METHODS: dict[str, Method] = {
         Method(
             name="verbaliser",
             title="frozen language model, a pattern with a gap, a word for each label: no row is learned from (arXiv:2001.07676)",
-            when="as zero-shot, where the base is a language model: masked, or causal of 1 B parameters and more",
+            when="no rows yet, labels that are no topics, and a base that is a language model",
             defaults={"encoder": Defaults(1, 32, 1e-4)},
             folder="checkpoint",
             module="edgetune.methods.pattern",
