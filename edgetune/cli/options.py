@@ -40,7 +40,7 @@ NAMED = {
 }
 BARE = ("data", "adapt", "continual", "export")
 METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT"}
-PANELS = {
+PANELS = {  # every section of the recipe
     "": "Recipe",
     "data": "Data",
     "adapt": "Training",
@@ -56,6 +56,7 @@ PANELS = {
     "compress": "Smaller model",
     "export": "Export",
 }
+TRAINING = tuple(section for section in PANELS if section not in ("compress", "export"))
 
 RecipeFile = Annotated[Path | None, typer.Argument(metavar="[RECIPE]", help="recipe.toml; flags and --set go over it", show_default=False)]
 

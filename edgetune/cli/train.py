@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from edgetune.cli.options import RecipeFile, load_recipe, takes
+from edgetune.cli.options import PANELS, TRAINING, RecipeFile, load_recipe, takes
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run directory", show_default=False)]
 
 
-@takes("", "data", "adapt", "lora", "prompt", "pattern", "distillation", "search", "meta", "continual", "domain", "augment")
+@takes(*TRAINING)
 def adapt(overrides: dict[str, Any], recipe: RecipeFile = None) -> None:
     """A run directory is made (or resumed); no ONNX yet: `edgetune export` is the next step."""
     from edgetune import pipeline
@@ -41,22 +41,7 @@ def merge(run: RunFolder) -> None:
     out.hint(f"edgetune export {done} --target {report.suggested_target()}")
 
 
-@takes(
-    "",
-    "data",
-    "adapt",
-    "lora",
-    "prompt",
-    "pattern",
-    "distillation",
-    "search",
-    "meta",
-    "continual",
-    "domain",
-    "augment",
-    "compress",
-    "export",
-)
+@takes(*PANELS)
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe.toml; flags and --set go over it", show_default=False)],
     overrides: dict[str, Any],
