@@ -114,4 +114,7 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    sys.exit(call(sys.argv[1:]))
+    """Run this process's command line."""
+    from edgetune.cli import leaving
+
+    leaving.quickly(lambda: call(sys.argv[1:]))

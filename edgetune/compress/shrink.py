@@ -14,6 +14,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from edgetune.errors import ModelError
+from edgetune.methods.layers import stacks
 
 LAYERS = ("num_hidden_layers", "n_layers", "n_layer")  # what configurations call them
 WIDTH = ("intermediate_size", "hidden_dim", "ffn_dim")
@@ -54,13 +55,10 @@ def chosen(total: int, keep: int) -> list[int]:
 
 def _stack(student: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
     """The layers, and the name that they are found under."""
-    total = layers(student.config)
-    stacks = [
-        (name, module) for name, module in student.named_modules() if isinstance(module, torch.nn.ModuleList) and len(module) == total
-    ]
-    if len(stacks) != 1:
-        raise ModelError(f"cannot find the {total} layers of {type(student).__name__}", mend="leave compress.layers at 0")
-    return stacks[0]
+    found = stacks(student)
+    if len(found) != 1:
+        raise ModelError(f"cannot find the {layers(student.config)} layers of {type(student).__name__}", mend="leave compress.layers at 0")
+    return found[0]
 
 
 def _drop_layers(student: PreTrainedModel, keep: int) -> None:

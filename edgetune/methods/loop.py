@@ -15,13 +15,13 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.errors import StageError
-from edgetune.methods import checkpoint, used_rows
+from edgetune.methods import checkpoint, first_token, used_rows
 from edgetune.methods.device import Device
 from edgetune.methods.pace import Pace
 from edgetune.tasks import inputs
 
 COUNTED = 256  # rows at a time, when labels are counted
-MEGABATCH = 32  # batches that are sorted by length together: short enough to stay random, long enough to save padding
+MEGABATCH = 64  # batches that are sorted by length together: short enough to stay random, long enough to save padding
 
 Draw = Callable[[random.Random], list[int]]  # what draws the examples of an epoch, by their indices, as many as there are
 
@@ -252,7 +252,7 @@ def _gradients(
     total = 0.0
     for arrays, count in zip(batches, learned, strict=True):
         batch = {name: torch.from_numpy(array).to(device.torch) for name, array in arrays.items()}
-        with device.autocast(), device.attention(model, arrays["input_ids"].shape[-1]):
+        with device.autocast(), device.attention(model, arrays["input_ids"].shape[-1]), first_token.only(model):
             outputs = model(**inputs(batch))
         loss = problem.task.loss(outputs, batch, settings.label_smoothing) * (count / (problem.labels_per_row * len(rows)))
         loss.backward()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from transformers import AddedToken, AutoConfig, AutoTokenizer, PretrainedConfig
 
 from edgetune import source, tasks
 from edgetune.errors import ModelError
-from edgetune.methods import METHODS
+from edgetune.methods import METHODS, first_token, products
 from edgetune.methods.device import Device
 from edgetune.recipe import Recipe
 from edgetune.table import resolve
@@ -115,7 +114,7 @@ def forward(model: torch.nn.Module, fast: Device | None = None) -> Forward:
     device = next(model.parameters()).device
 
     def run(given: Arrays) -> Arrays:
-        with torch.no_grad(), fast.autocast() if fast else nullcontext():
+        with torch.no_grad(), fast.autocast() if fast else products.quick(), first_token.only(model):
             outputs = model(**{name: torch.from_numpy(array).to(device) for name, array in given.items()})
             return {name: value.float().cpu().numpy() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
 

@@ -157,3 +157,13 @@ def test_ctrl_c_and_sigterm_are_exit_130(name: str) -> None:
         said = process.stderr.read()
         assert process.wait(20) == 130
     assert said.splitlines() == ["error: interrupted", "  run the same command again to resume"]
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_what_is_to_be_done_at_the_end_is_done(code: int) -> None:
+    program = (
+        "import atexit, sys\nfrom edgetune.cli import leaving\n"
+        "def call():\n    atexit.register(lambda: sys.stdout.write('done'))\n    return int(sys.argv[1])\nleaving.quickly(call)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(code)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "done", "")
