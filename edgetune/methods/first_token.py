@@ -46,7 +46,7 @@ def _first(part: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torc
     return tuple(states[:, :1] for states in given)
 
 
-def _part(model: torch.nn.Module) -> torch.nn.Module | None:
-    plain: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+def _part(model: Any) -> torch.nn.Module | None:
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     name, found = PARTS.get(type(plain).__name__), stacks(plain)
     return found[0][1][-1].get_submodule(name) if name and len(found) == 1 else None
