@@ -115,7 +115,7 @@ def report(error: BaseException) -> int:
     """Show `error` and return the exit code of the process."""
     from edgetune.cli.output import out
 
-    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+    if any(isinstance(e, BrokenPipeError) for e in _chain(error)):  # whoever read our output has seen enough; click makes it a SystemExit
         out.hang_up()
         return 0
     failure = explain(error)

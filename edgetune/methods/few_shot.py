@@ -4,6 +4,8 @@ Two steps, as SetFit has them (Tunstall et al., arXiv:2209.11055); n rows of a l
 step takes a batch of pairs of a label each and compares every text in it with all the others: the supervised contrastive loss (Khosla et
 al., arXiv:2004.11362, eq. 2), which needs no pairs of unlike texts. The base's vectors are means over tokens, as sentence encoders are
 trained. Rows out of scope are like nothing: they only push away, and the head learns the uniform distribution for them.
+
+What few rows teach is kept by half: the weights that ship are the mean of those before and after (WiSE-FT, Wortsman et al., arXiv:2109.01903).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ __all__ = ["attach", "merge", "restore", "save", "training"]
 TEMPERATURE = 0.1  # of the cosines in the loss
 MOST_PAIRS, LEAST_PAIRS = 2500, 32  # of all labels together, but so many that each has LEAST_PAIRS where its rows make them
 MOST_ROWS = 4000  # that the head is fitted to
+KEPT = 0.5  # of what the pairs changed in the weights
 
 
 def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
@@ -66,7 +69,7 @@ class Pairs(Probe):
         inside = [i for i, label in enumerate(labels) if label != OUT_OF_SCOPE]
         chance.shuffle(inside)
         super().__init__(lesson, inside[:MOST_ROWS])
-        self.examples = examples
+        self.examples, self.recipe, self.labels = examples, lesson.recipe, lesson.labels
 
     def collate(self, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, np.ndarray]:
         """`input_ids` [2 b, s], the two texts of a pair one after the other; `labels` and `rows` (which row it is) [2 b] int64."""
@@ -83,6 +86,14 @@ class Pairs(Probe):
         count = alike.sum(-1)
         each = -chances.masked_fill(~alike, 0.0).sum(-1) / count.clamp(min=1)
         return each.sum() / (count > 0).sum().clamp(min=1)
+
+    def finish(self, model: Any) -> None:
+        """Go back half of the way to the base, and put the head for that into `model`."""
+        base = attach(self.recipe, self.labels).to(model.device)
+        with torch.no_grad():
+            for weight, before in zip(model.base_model.parameters(), base.base_model.parameters(), strict=True):
+                weight.lerp_(before, 1 - KEPT)
+        super().finish(model)
 
 
 def _drawn(own: Sequence[int], most: int, chance: random.Random) -> list[tuple[int, int]]:

@@ -115,18 +115,18 @@ def test_a_wrong_command_line_is_exit_2(edgetune, arguments: tuple[str, ...], sa
     assert "--help" in answer.err.splitlines()[-1]
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+@pytest.mark.parametrize("words", [("targets", "list", "--json"), ("export", "--help")])
+def test_a_reader_that_has_seen_enough_is_no_error(words: tuple[str, ...]) -> None:
     program = "import sys; from edgetune.cli.app import main; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", program, "targets", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait(30) == 0
-    assert "Traceback" not in said
-    assert "BrokenPipe" not in said
+    assert said == ""
 
 
 WAITING = """

@@ -125,6 +125,18 @@ def test_the_fitted_head_is_saved_with_the_model(recipe: Recipe, tmp_path: Path,
     np.testing.assert_allclose(TASK.module.score(forward(merged.model), rows, 0).logits, after.logits, atol=1e-5)
 
 
+def test_half_of_what_the_pairs_changed_is_kept(recipe: Recipe) -> None:
+    model = few_shot.attach(recipe, tiny.LABELS).eval()
+    before = {name: weight.detach().clone() for name, weight in model.base_model.named_parameters()}
+    with torch.no_grad():
+        for weight in model.base_model.parameters():
+            weight += torch.rand_like(weight)
+    after = {name: weight.detach().clone() for name, weight in model.base_model.named_parameters()}
+    learner(recipe, examples(recipe)).finish(model)
+    for name, weight in model.base_model.named_parameters():
+        assert torch.allclose(weight, (before[name] + after[name]) / 2, atol=1e-6), name
+
+
 def test_padding_is_not_read_and_the_head_is_not_trained(recipe: Recipe) -> None:
     model = few_shot.attach(recipe, tiny.LABELS).eval()
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
