@@ -118,9 +118,7 @@ def test_a_wrong_command_line_is_exit_2(edgetune, arguments: tuple[str, ...], sa
 @pytest.mark.parametrize("words", [("targets", "list", "--json"), ("export", "--help")])
 def test_a_reader_that_has_seen_enough_is_no_error(words: tuple[str, ...]) -> None:
     program = "import sys; from edgetune.cli.app import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
