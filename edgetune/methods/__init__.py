@@ -87,6 +87,7 @@ class Method:
     tokenizer: str = ""  # "package.module:function" of a tokenizer and a recipe, which gives one that puts tokens of its own around texts
     check: str = ""  # "package.module:function" of a recipe, which raises where its base is of no use to the method; loads no weight
     searched: tuple[str, ...] = SEARCHED  # the keys of the recipe that `edgetune.methods.search` varies
+    sections: tuple[str, ...] = ()  # of the recipe, which are for it alone and its like
     unused: tuple[str, ...] = ()  # keys of the recipe that have no effect
 
     def fits(self, task: Task) -> bool:
@@ -164,6 +165,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(1, 32, 1e-4)},
             folder="checkpoint",
             module="edgetune.methods.pattern",
+            sections=("pattern",),
             tasks=frozenset({"text-classification"}),
             tokenizer="edgetune.methods.pattern:patterned",
             check="edgetune.methods.pattern:check",
@@ -177,6 +179,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(5, 16, 2e-5, least_steps=100)},
             folder="checkpoint",
             module="edgetune.methods.pattern",
+            sections=("pattern",),
             tasks=frozenset({"text-classification"}),
             tokenizer="edgetune.methods.pattern:patterned",
             check="edgetune.methods.pattern:check",
@@ -189,6 +192,7 @@ METHODS: dict[str, Method] = {
                 defaults={"encoder": Defaults(2, 2, 5e-5)},
                 folder="checkpoint",
                 module="edgetune.methods.meta",
+                sections=("meta",),
                 tasks=frozenset({"text-classification"}),
                 least_rows=2,
                 searched=("adapt.learning_rate", "adapt.epochs"),
@@ -206,6 +210,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(4, 32, 3e-4, least_steps=500)},
             folder="checkpoint",
             module="edgetune.methods.distillation",
+            sections=("distillation",),
             tasks=frozenset({"text-classification", "multi-label-classification", "relation-extraction"}),
             searched=("adapt.learning_rate", "adapt.epochs"),
         ),
@@ -217,6 +222,7 @@ METHODS: dict[str, Method] = {
                 defaults={"encoder": Defaults(5, 32, 2e-4, least_steps=500)},
                 folder="checkpoint",
                 module="edgetune.methods.domain",
+                sections=("domain",),
                 tasks=frozenset({"text-classification"}),
             )
             for name, title, when in (
@@ -236,6 +242,7 @@ METHODS: dict[str, Method] = {
             defaults=LOW_RANK,
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("lora",),
             searched=(*SEARCHED, "lora.rank"),
         ),
         Method(
@@ -245,6 +252,7 @@ METHODS: dict[str, Method] = {
             defaults={family: LOW_RANK[family] for family in ("encoder", "decoder")},
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("lora",),
             searched=(*SEARCHED, "lora.rank"),
         ),
         Method(
@@ -254,6 +262,7 @@ METHODS: dict[str, Method] = {
             defaults=LOW_RANK,
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("lora",),
             searched=(*SEARCHED, "lora.rank"),
         ),
         Method(
@@ -263,6 +272,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(6, 32, 2e-3, least_steps=500), "decoder": Defaults(2, 8, 4e-4), "seq2seq": Defaults(4, 16, 1e-3)},
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("lora",),
             tasks=WITHOUT_MARKERS,
             rank=32,
             searched=(*SEARCHED, "lora.rank"),
@@ -284,6 +294,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(8, 32, 1e-2, least_steps=500), "decoder": Defaults(3, 8, 3e-2)},
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("prompt",),
             tasks=PROMPTED,
             tokenizer="edgetune.methods.prompts:prompted",
             check="edgetune.methods.model:load_tokenizer",
@@ -295,6 +306,7 @@ METHODS: dict[str, Method] = {
             defaults={"encoder": Defaults(8, 32, 2e-3, least_steps=500), "decoder": Defaults(3, 8, 1e-3)},
             folder="adapter",
             module="edgetune.methods.adapters",
+            sections=("prompt",),
             tasks=PROMPTED,
             tokenizer="edgetune.methods.prompts:prompted",
             check="edgetune.methods.model:load_tokenizer",

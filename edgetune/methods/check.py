@@ -9,7 +9,7 @@ from edgetune import methods, progress, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, pace, search, teachers
-from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, PatternKeys, Recipe
+from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, PatternKeys, Recipe, keys
 from edgetune.table import resolve
 
 
@@ -21,7 +21,6 @@ def complete(recipe: Recipe, until: str) -> None:
         if not method.fits(task):
             fitting = [name for name, row in methods.METHODS.items() if row.fits(task)]
             raise RecipeError(f"method {method.name} does not fit {task.name}", mend=f"choose one of: {', '.join(fitting)}")
-        _tell_unused(recipe, method)
     search.check(recipe)
     augmented.check(recipe)
     if recipe.method in methods.DOMAIN or recipe.domain != DomainKeys():
@@ -80,12 +79,16 @@ def complete(recipe: Recipe, until: str) -> None:
         raise RecipeError("no target given", mend="edgetune targets detect names this machine's; edgetune targets list shows all")
     if recipe.method != ELSEWHERE:
         _based(recipe)
+    if recipe.method not in (ELSEWHERE, AUTO):
+        _tell_unused(recipe, methods.get(recipe.method))
 
 
 def _tell_unused(recipe: Recipe, method: methods.Method) -> None:
-    plain = Recipe()
-    for key in method.unused:
-        given, default = (attrgetter(key)(one) for one in (recipe, plain))
+    """Keys that say something, and that the method does not read."""
+    plain = methods.ranked(Recipe(method=method.name))
+    others = {section for other in methods.METHODS.values() for section in other.sections} - set(method.sections)
+    for key in (*method.unused, *(key for key in keys() if key.partition(".")[0] in others)):
+        given, default = (attrgetter(key)(one) for one in (methods.ranked(recipe), plain))
         if given != default:
             progress.warn(f"{key} = {given} has no effect: method {method.name} does not read it")
 

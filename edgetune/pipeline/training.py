@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from edgetune.methods import augmented, teachers
 from edgetune.pipeline.staged import digest, staged
 from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, SearchKeys, changed, dump
 from edgetune.workspace import Workspace, existing, write_text
+
+FILES = (
+    "augment.thesaurus",
+    "data.descriptions",
+    "distillation.unlabelled",
+    "domain.unlabelled",
+)  # keys that name what is read in training
 
 
 def continued(recipe: Recipe) -> Recipe:
@@ -92,27 +100,21 @@ def adapt(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Ar
 
     made = _augment(workspace, recipe, dataset, begun)
     scratch = _from_scratch(workspace, recipe, dataset, begun)
+    method = methods.get(recipe.method)
     key = {
         **recipe.model_dump(include={"model", "task", "method", "seed"}, mode="json"),
         "adapt": changed(recipe.adapt, {"generated"}),
         "lora": changed(recipe.lora),
-        **({"prompt": recipe.prompt.tokens} if recipe.method in methods.PROMPTS else {}),
-        **({"pattern": recipe.pattern.text} if recipe.method in methods.PATTERNS else {}),
+        **{section: changed(getattr(recipe, section)) for section in method.sections},
         **({"search": recipe.search.model_dump(mode="json")} if recipe.search.trials else {}),
         **({"augment": changed(recipe.augment)} if recipe.augment != AugmentKeys() else {}),
-        **({"thesaurus": digest(recipe.augment.thesaurus)} if recipe.augment.thesaurus else {}),
+        **{name: digest(place) for name in FILES if (place := attrgetter(name)(recipe))},
         "files": _base(recipe),
         **_earlier(recipe, "merged", "ewc"),
-        **({"descriptions": digest(recipe.data.descriptions)} if recipe.data.descriptions else {}),
     }
-    if recipe.method in methods.EPISODIC:
-        key["meta"] = recipe.meta.model_dump(mode="json")
     if recipe.method == "distillation":
-        key["distillation"] = recipe.distillation.model_dump(mode="json")
         key["teachers"] = [folder_digest(teacher.folder) for teacher in teachers.named(recipe)]
-    if recipe.domain.unlabelled:
-        key["domain"] = {**recipe.domain.model_dump(mode="json"), "texts": digest(recipe.domain.unlabelled)}
-    folder = folder or methods.get(recipe.method).folder
+    folder = folder or method.folder
     parents = [dataset, *begun, *filter(None, (made, scratch))]
     return staged(workspace, name, Adapted, folder, lambda out: stage.adapt(recipe, dataset, out, made, scratch), key, parents)
 

@@ -21,6 +21,9 @@ from edgetune.recipe import keys, load
         ("maml", {"adapt.accumulation": 2}, ["adapt.accumulation = 2 has no effect: method maml does not read it"]),
         ("full", {"adapt.epochs": 3, "adapt.accumulation": 2}, []),
         ("linear-probe", {"adapt.max_length": 32}, []),
+        ("full", {"lora.rank": 8}, ["lora.rank = 8 has no effect: method full does not read it"]),
+        ("dora", {"lora.rank": 8, "meta.shots": 3}, ["meta.shots = 3 has no effect: method dora does not read it"]),
+        ("prompt-tuning", {"prompt.tokens": 3}, []),
     ],
 )
 def test_keys_without_effect_are_told(tmp_path: Path, method: str, given: dict[str, object], told: list[str]) -> None:
@@ -32,3 +35,4 @@ def test_keys_without_effect_are_told(tmp_path: Path, method: str, given: dict[s
 
 def test_unused_keys_are_keys() -> None:
     assert {key for method in METHODS.values() for key in method.unused} <= keys().keys()
+    assert {section for method in METHODS.values() for section in method.sections} <= {key.partition(".")[0] for key in keys()}
