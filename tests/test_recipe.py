@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from edgetune import recipe
 from edgetune.errors import RecipeError
-from edgetune.recipe import ADDED, DataKeys, Recipe, changed
+from edgetune.recipe import ADDED, Recipe, changed
+from edgetune.sections import DataKeys
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 

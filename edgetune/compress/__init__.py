@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgetune.recipe import CompressKeys
+from edgetune.sections import CompressKeys
 
 WHOLE = "whole"
 VOCABULARY = 8000  # entries that the search keeps, where nothing was asked

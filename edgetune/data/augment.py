@@ -19,7 +19,8 @@ from edgetune.data import noise, speech, thesaurus
 from edgetune.data.columns import key
 from edgetune.data.edits import Entities, Row, edited, entities_of, entity_spans, with_words
 from edgetune.errors import RecipeError
-from edgetune.recipe import AugmentKeys, Recipe
+from edgetune.recipe import Recipe
+from edgetune.sections import AugmentKeys
 from edgetune.table import pick
 from edgetune.tasks import Task
 

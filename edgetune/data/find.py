@@ -13,7 +13,7 @@ from edgetune.data.forms import FORMS
 from edgetune.data.read import read, read_parallel, stem_of, suffix_of
 from edgetune.data.table import Table
 from edgetune.errors import DataError, did_you_mean
-from edgetune.recipe import DataKeys
+from edgetune.sections import DataKeys
 
 SPLITS = ("train", "validation", "test")
 _SPLIT = re.compile(r"(?:(train|training)|(validation|valid|val|dev)|(test))(?![a-z])", re.IGNORECASE)

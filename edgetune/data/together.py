@@ -10,7 +10,8 @@ from edgetune.data import columns, kinds
 from edgetune.data.columns import Columns
 from edgetune.data.table import Table
 from edgetune.errors import DataError, did_you_mean
-from edgetune.recipe import DataKeys, Recipe
+from edgetune.recipe import Recipe
+from edgetune.sections import DataKeys
 
 TASK = "text-classification"  # what each of several data sets is for
 

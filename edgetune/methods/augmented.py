@@ -8,7 +8,8 @@ from typing import Any
 from edgetune import methods, source
 from edgetune.data import augment
 from edgetune.errors import RecipeError
-from edgetune.recipe import AUTO, AugmentKeys, Recipe, SearchKeys
+from edgetune.recipe import AUTO, Recipe
+from edgetune.sections import AugmentKeys, SearchKeys
 
 KEYS = {"kinds", "copies", "threshold"}  # that decide which rows are made
 TAUGHT = ("self-training", "generation")  # kinds whose rows a first model judges

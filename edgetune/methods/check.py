@@ -9,7 +9,8 @@ from edgetune import methods, progress, tasks
 from edgetune.data import descriptions, other_tests
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, pace, search, teachers
-from edgetune.recipe import AUTO, ELSEWHERE, DomainKeys, PatternKeys, Recipe, keys
+from edgetune.recipe import AUTO, ELSEWHERE, Recipe, keys
+from edgetune.sections import DomainKeys, PatternKeys
 from edgetune.table import resolve
 
 

@@ -19,7 +19,8 @@ from edgetune.artifact import Artifact, Dataset, Merged, folder_digest
 from edgetune.data.earlier import Earlier
 from edgetune.errors import ModelError, RecipeError, RunError
 from edgetune.methods import HEADS, POOLERS
-from edgetune.recipe import AUTO, ContinualKeys, Recipe
+from edgetune.recipe import AUTO, Recipe
+from edgetune.sections import ContinualKeys
 from edgetune.workspace import existing
 
 TASKS = ("text-classification", "multi-label-classification", "relation-extraction", "token-classification")  # a line of the head a label

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetune import progress
 from edgetune.errors import RecipeError
-from edgetune.recipe import AdaptKeys
+from edgetune.sections import AdaptKeys
 from edgetune.target import isa
 
 if TYPE_CHECKING:

@@ -27,7 +27,8 @@ from edgetune.errors import ModelError, RecipeError
 from edgetune.methods import Lesson, heads
 from edgetune.methods.full import merge, restore
 from edgetune.methods.model import load_base
-from edgetune.recipe import DomainKeys, Recipe
+from edgetune.recipe import Recipe
+from edgetune.sections import DomainKeys
 from edgetune.tasks import balance, tokens
 
 __all__ = ["attach", "merge", "restore", "save", "training"]

@@ -13,7 +13,8 @@ from edgetune import progress
 from edgetune.errors import ModelError
 from edgetune.methods.device import choose
 from edgetune.methods.model import load_base, load_tokenizer
-from edgetune.recipe import ContinualKeys, DataKeys, Recipe
+from edgetune.recipe import Recipe
+from edgetune.sections import ContinualKeys, DataKeys
 
 SHOWN = 5  # rows of the label in a prompt
 LONGEST = 64  # tokens of a written text

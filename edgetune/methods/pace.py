@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from edgetune import progress, tasks
 from edgetune.errors import RecipeError
-from edgetune.recipe import AdaptKeys, LoraKeys, Recipe
+from edgetune.recipe import Recipe
+from edgetune.sections import AdaptKeys, LoraKeys
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,8 @@ from edgetune.artifact import Adapted, Artifact, Dataset, Merged, folder_digest
 from edgetune.errors import RecipeError
 from edgetune.methods import augmented, teachers
 from edgetune.pipeline.staged import digest, staged
-from edgetune.recipe import AUTO, ELSEWHERE, AugmentKeys, ContinualKeys, Recipe, SearchKeys, changed, dump
+from edgetune.recipe import AUTO, ELSEWHERE, Recipe, changed, dump
+from edgetune.sections import AugmentKeys, ContinualKeys, SearchKeys
 from edgetune.workspace import Workspace, existing, write_text
 
 FILES = (

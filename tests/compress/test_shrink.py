@@ -10,7 +10,7 @@ import transformers
 
 from edgetune.compress import LADDER, Size, shrink, sizes
 from edgetune.errors import ModelError
-from edgetune.recipe import CompressKeys
+from edgetune.sections import CompressKeys
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 6, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 50, "num_labels": 5}
 FAMILIES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "edgetune"
-CORE = ("errors", "recipe", "profile", "target", "artifact", "workspace", "progress", "table", "source")
+CORE = ("errors", "sections", "recipe", "profile", "target", "artifact", "workspace", "progress", "table", "source")
 LAYERS = (
     ("cli",),
     ("pipeline",),
