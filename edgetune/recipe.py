@@ -31,7 +31,14 @@ from edgetune.sections import (
     Section,
 )
 
-LISTED = ("data.other_tests", "export.targets", "export.schemes", "distillation.teacher", "augment.kinds")  # may be one text with commas
+LISTED = (
+    "data.other_tests",
+    "export.targets",
+    "export.schemes",
+    "distillation.teacher",
+    "augment.kinds",
+    "compress.teacher",
+)  # may be one text with commas
 LABEL_NAMES_OUT_OF_SCOPE = ("out_of_scope", "out-of-scope", "oos")
 
 

@@ -171,6 +171,9 @@ class CompressKeys(Section):
     epochs: int = Field(4, ge=1, description="passes of a smaller model over the texts that it learns from")
     copies: int = Field(3, ge=0, description="altered copies of each training text among them; the adapted model says what they mean")
     unlabelled: str = Field("", description="file or folder with more texts of the same kind, without labels")
+    teacher: tuple[str, ...] = Field(
+        (), description="runs that smaller models learn from in the place of this one; several answer together"
+    )
     learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of a smaller model")
     temperature: float = Field(2.0, gt=0, description="softens the adapted model's answers (arXiv:1503.02531)")
 

@@ -37,6 +37,12 @@ def complete(recipe: Recipe, until: str) -> None:
                 f"adapt.class_weights = {recipe.adapt.class_weights}, but distillation learns the teacher's answers, not classes",
                 mend="leave adapt.class_weights away, and give the teacher balanced ones",
             )
+    if recipe.compress.teacher:
+        if not (learn := methods.get("distillation")).fits(task):
+            raise RecipeError(
+                f"compress.teacher is for {', '.join(sorted(learn.tasks))}, and not for {task.name}", mend="leave compress.teacher away"
+            )
+        teachers.named(recipe, "compress")
     if recipe.data.descriptions and task.name not in descriptions.TASKS:
         raise RecipeError(
             f"data.descriptions is for {', '.join(descriptions.TASKS)}, and not for {task.name}", mend="leave data.descriptions away"

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from edgetune import progress, tasks
+from edgetune import tasks
 from edgetune.methods import Lesson, teachers
 from edgetune.methods.full import merge, restore, save
-from edgetune.methods.imitation import Imitation, encoded, output, teach, texts
-from edgetune.methods.model import LONGEST, load_base, load_merged, tokenizer_in
+from edgetune.methods.imitation import Imitation, encoded, output, texts, together
+from edgetune.methods.model import load_base
 from edgetune.recipe import Recipe
 
 __all__ = ["attach", "merge", "restore", "save", "training"]
@@ -33,7 +33,7 @@ def training(lesson: Lesson) -> Answers:
     asked, _ = texts(recipe, "distillation", [tasks.asked(row, task) for row in lesson.rows])
     kept, unfinished = lesson.scratch / "answers.npy", lesson.scratch / "unfinished.npy"
     if not kept.exists():
-        np.save(unfinished, np.mean([_answers(teacher, asked, lesson) for teacher in teachers.named(recipe)], axis=0))
+        np.save(unfinished, together(teachers.named(recipe), asked, task, lesson.labels, lesson.device))
         unfinished.replace(kept)
     return Answers(lesson, encoded(asked, lesson.tokenizer, lesson.max_length), np.load(kept, allow_pickle=False))
 
@@ -47,13 +47,3 @@ class Answers(Imitation):
         super().__init__(output(lesson.task), lesson.task.imitates, lesson.recipe.distillation.temperature)
         self.examples = [{**example, "teacher": answer} for example, answer in zip(examples, answers, strict=True)]
         self.score = lesson.task.module.score
-
-
-def _answers(teacher: teachers.Teacher, asked: Sequence[Sequence[str]], lesson: Lesson) -> np.ndarray:
-    """Logits [texts, labels] float32, in the order of the data's labels."""
-    order = teacher.order(lesson.labels)
-    told = f": test {lesson.task.metric} {teacher.test[lesson.task.metric]:.4f}" if teacher.test else ""
-    progress.note(f"teacher {teacher.folder}{told}")
-    model, tokenizer = load_merged(teacher.folder, lesson.task.name), tokenizer_in(teacher.folder)
-    longest = min(LONGEST, model.config.max_position_embeddings, tokenizer.model_max_length)
-    return teach(model, encoded(asked, tokenizer, longest), output(lesson.task), tokenizer.pad_token_id, lesson.device)[:, order]

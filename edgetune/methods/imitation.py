@@ -20,7 +20,8 @@ from edgetune.data import noise, unlabelled
 from edgetune.data.noise import Asked
 from edgetune.errors import RecipeError
 from edgetune.methods.device import Device
-from edgetune.methods.model import forward
+from edgetune.methods.model import LONGEST, forward, load_merged, tokenizer_in
+from edgetune.methods.teachers import Teacher
 from edgetune.recipe import Recipe
 from edgetune.tasks import Task, batches, padded
 
@@ -110,3 +111,15 @@ def teach(teacher: PreTrainedModel, examples: Sequence[Mapping[str, Any]], outpu
             bar.advance(len(index))
     assert answers is not None, "no texts"
     return answers
+
+
+def together(found: Sequence[Teacher], asked: Sequence[Sequence[str]], task: Task, labels: Sequence[str], device: Device) -> np.ndarray:
+    """The mean of what the teachers answer [texts, labels] float32, in the order of `labels`."""
+    answers = []
+    for teacher in found:
+        order = teacher.order(labels)
+        progress.note(f"teacher {teacher.folder}" + (f": test {task.metric} {teacher.test[task.metric]:.4f}" if teacher.test else ""))
+        model, tokenizer = load_merged(teacher.folder, task.name), tokenizer_in(teacher.folder)
+        longest = min(LONGEST, model.config.max_position_embeddings, tokenizer.model_max_length)
+        answers.append(teach(model, encoded(asked, tokenizer, longest), output(task), tokenizer.pad_token_id, device)[:, order])
+    return np.mean(answers, axis=0)

@@ -41,23 +41,23 @@ class Teacher:
         return [self.labels.index(label) for label in labels]
 
 
-def named(recipe: Recipe) -> list[Teacher]:
-    """Those of `distillation.teacher`. Raises RecipeError for a missing one, an unfinished run, or one of another task."""
-    if not recipe.distillation.teacher:
+def named(recipe: Recipe, section: str = "distillation") -> list[Teacher]:
+    """Those of `distillation.teacher`, or of another section. Raises RecipeError for a missing one, an unfinished run, or one of another task."""
+    if recipe.method == section == "distillation" and not recipe.distillation.teacher:
         raise RecipeError(
             "method distillation needs a model to learn from", mend="--teacher RUN, of a run that was adapted to the same labels"
         )
-    return [_read(Path(place).expanduser(), recipe.task) for place in recipe.distillation.teacher]
+    return [_read(Path(place).expanduser(), recipe.task) for place in getattr(recipe, section).teacher]
 
 
-def separate(recipe: Recipe, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def separate(found: Sequence[Teacher], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Raises DataError where a teacher has learned from rows of test, which then prove nothing; rows of validation that it has learned from are told.
 
     `rows`: of train, validation and test. A row that is in train here as well is no secret.
     """
     own = {key(row) for row in rows["train"]}
     held = {split: {key(row) for row in rows[split]} - own for split in ("validation", "test")}
-    for teacher in named(recipe):
+    for teacher in found:
         known = {key(row) for row in data.rows(teacher.data, "train")} if teacher.data else set()
         seen = {split: len(keys & known) for split, keys in held.items()}
         if seen["test"]:

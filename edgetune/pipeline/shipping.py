@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgetune import progress, tasks
-from edgetune.artifact import Artifact, Bundle, Dataset, Graph, Merged
+from edgetune.artifact import Artifact, Bundle, Dataset, Graph, Merged, folder_digest
 from edgetune.compress import WHOLE, Size
+from edgetune.methods import teachers
 from edgetune.pipeline.staged import digest, staged
 from edgetune.recipe import Recipe
 from edgetune.target import Target
@@ -83,6 +84,7 @@ def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], da
             "seed": recipe.seed,
             "files": digest(recipe.compress.unlabelled),
             "asks": list(merged.facts.get("asks", ["text"])),
+            **({"teachers": [folder_digest(one.folder) for one in others]} if (others := teachers.named(recipe, "compress")) else {}),
         }
         taught = staged(
             workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, merged, out), key, [dataset, merged]

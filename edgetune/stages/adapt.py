@@ -39,7 +39,7 @@ def adapt(recipe: Recipe, dataset: Dataset, out: Path, augmented: Artifact | Non
     module, given = import_module(method.module), given_by(recipe, dataset)
     task, device, labels = given.task, given.device, given.labels
     if recipe.method == "distillation":
-        teachers.separate(recipe, given.rows)
+        teachers.separate(teachers.named(recipe), given.rows)
     covered = {name: coverage.measure(given.tokenizer, given.rows[name]) for name in ("train", "test")}
     coverage.tell("train", covered["train"])
     made = data.rows(augmented.path, "augmented") if augmented else []

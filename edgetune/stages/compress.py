@@ -20,7 +20,7 @@ from edgetune.compress import Size, distil, shrink, vocabulary
 from edgetune.data import split
 from edgetune.data.columns import question
 from edgetune.errors import RecipeError
-from edgetune.methods import imitation, loop
+from edgetune.methods import imitation, loop, teachers
 from edgetune.methods.device import choose
 from edgetune.methods.model import forward, load_merged
 from edgetune.recipe import Recipe
@@ -44,18 +44,23 @@ def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
 
 
 def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[str, Any]:
-    """Write the texts that students learn from into `out`, and what the adapted model answers to each."""
+    """Write the texts that students learn from into `out`, and what the adapted model, or those of `compress.teacher` together, answer to each."""
     task, asks = tasks.get(recipe.task), merged.facts.get("asks", ["text"])
     rows = data.rows(dataset.path, "train")
     own = [tuple(row[name] for name in asks) for row in rows]
     if asks == ["text"]:  # the other text of a pair that is read text by text
         own += [(row["text_pair"],) for row in rows if "text_pair" in row]
     texts, counts = imitation.texts(recipe, "compress", own)
-    tokenizer = AutoTokenizer.from_pretrained(merged.path)
-    examples = imitation.encoded(texts, tokenizer, merged.facts["max_length"])
-    answers = imitation.teach(
-        load_merged(merged.path, recipe.task), examples, imitation.output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
-    )
+    if others := teachers.named(recipe, "compress"):
+        teachers.separate(others, {split: data.rows(dataset.path, split) for split in ("train", "validation", "test")})
+        answers = imitation.together(others, texts, task, merged.facts["labels"], choose(recipe.adapt))
+        counts["teachers"] = len(others)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(merged.path)
+        examples = imitation.encoded(texts, tokenizer, merged.facts["max_length"])
+        answers = imitation.teach(
+            load_merged(merged.path, recipe.task), examples, imitation.output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
+        )
     (out / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
     np.save(out / "answers.npy", answers)
     return counts

@@ -129,16 +129,16 @@ def test_a_teacher_that_knows_the_test_rows_is_refused(folder: Path, tmp_path: P
 
 def test_validation_rows_that_a_teacher_knows_are_told(folder: Path) -> None:
     rows = {split: data.rows(folder / "teacher-0" / "data", split) for split in data.SPLITS}
-    recipe = asked(folder, "teacher-0")
+    found = teachers.named(asked(folder, "teacher-0"))
     with progress.collecting() as notes:
-        teachers.separate(recipe, rows)
+        teachers.separate(found, rows)
     assert not notes
     moved = {**rows, "validation": [*rows["validation"], *rows["train"][:3]], "train": rows["train"][3:]}
     with progress.collecting() as notes:
-        teachers.separate(recipe, moved)
+        teachers.separate(found, moved)
     assert f"has learned from 3 of the {len(moved['validation'])} validation rows" in notes[0]
     with progress.collecting() as notes:
-        teachers.separate(recipe, {**moved, "train": rows["train"]})
+        teachers.separate(found, {**moved, "train": rows["train"]})
     assert not notes, "what stands in train as well is no secret"
     plain = tiny.recipe(folder, method="distillation", distillation__teacher=str(folder / "teacher-0" / "merged"))
-    teachers.separate(plain, moved)
+    teachers.separate(teachers.named(plain), moved)
