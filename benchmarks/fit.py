@@ -1,16 +1,18 @@
 """The whole search, in numbers: a classifier is adapted with the defaults, `edgetune export --fit` makes it small, nothing is set by hand.
 
-    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10]
+    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--max-drop 0.01]
 
-NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
+With `--teachers N`, N runs of other seeds on the same splits teach the smaller models together (compress.teacher); every tenth row of train, drawn once, is
+validation then. What is compared with is the first run alone. NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
 versus/versus.py in one run and in turns at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model.
-Writes results/fit-NAME.json and .md, with the wall time of each command.
+Writes results/fit-NAME.json and .md (fit-NAME-lossless with `--max-drop` under 0.005), with the wall time of each command.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +24,7 @@ from command import edgetune, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+LOSSLESS = 0.005
 Rows = Iterable[tuple[str, str]]
 
 
@@ -53,18 +56,30 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-fit"))
     parser.add_argument("--rounds", default="10")
+    parser.add_argument("--teachers", type=int, default=1)
+    parser.add_argument("--max-drop", default="0.01")
     asked = parser.parse_args()
     task, rows = DATA[asked.name]
-    folder, run = asked.work / f"{asked.name}-data", asked.work / asked.name
+    name = f"{asked.name}-lossless" if float(asked.max_drop) < LOSSLESS else asked.name
+    folder, run = asked.work / f"{name}-data", asked.work / name
     folder.mkdir(parents=True, exist_ok=True)
-    for part in ("train", "test"):
-        sets.write(folder / f"{part}.csv", rows(asked.data, part))
+    parts = {part: list(rows(asked.data, part)) for part in ("train", "test")}
+    if asked.teachers > 1:
+        random.Random(0).shuffle(parts["train"])
+        parts["validation"], parts["train"] = parts["train"][::10], [row for i, row in enumerate(parts["train"]) if i % 10]
+    for part, some in parts.items():
+        sets.write(folder / f"{part}.csv", some)
     target = subprocess.run(
         [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    common = ("--model", MODEL, "--data", str(folder), "--task", task, "--method", "full", "--output", str(run))
-    edgetune("adapt", *common, "--text", "text", "--label", "label")
-    edgetune("export", str(run), "--target", target, "--fit", "--output", str(asked.work / f"{asked.name}-fit"))
+    common = ("--model", MODEL, "--data", str(folder), "--task", task, "--method", "full", "--text", "text", "--label", "label")
+    teachers = [run, *(asked.work / f"{name}-{seed}" for seed in range(1, asked.teachers))]
+    for seed, place in enumerate(teachers):
+        edgetune("adapt", *common, "--seed", str(seed), "--output", str(place))
+        edgetune("merge", str(place))
+    taught = ("--compress-teacher", ",".join(map(str, teachers))) if asked.teachers > 1 else ()
+    bundles = asked.work / f"{name}-fit"
+    edgetune("export", str(run), "--target", target, "--fit", "--max-drop", asked.max_drop, *taught, "--output", str(bundles))
     search, seconds = report(run)["export"][target], spent(run, target)
     edgetune("export", str(run), "--target", target, "--set", "export.fit=false")  # the same weights, for the first table
     form = search["form"]
@@ -79,19 +94,19 @@ def main() -> None:
             "--tools",
             "onnxruntime",
             "--search",
-            str(asked.work / f"{asked.name}-fit" / target),
+            str(bundles / target),
             "--student",
             str(student),
             "--rounds",
             asked.rounds,
             "--name",
-            f"fit-{asked.name}",
+            f"fit-{name}",
         ],
         check=True,
     )
-    place = HERE / "results" / f"fit-{asked.name}.json"
+    place = HERE / "results" / f"fit-{name}.json"
     found = json.loads(place.read_text("utf-8"))
-    found["seconds"] = seconds
+    found["seconds"], found["teachers"], found["max_drop"] = seconds, asked.teachers, float(asked.max_drop)
     found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
     found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
     place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
