@@ -54,8 +54,8 @@ def outline(recipe: Recipe, labels: Sequence[str]) -> tuple[Any, torch.nn.Module
 
 
 def tokens(recipe: Recipe, facts: Mapping[str, Any]) -> int:
-    """Tokens of the longest row of a batch, about, by the `facts` of the data."""
-    characters = sum(column["p95"] for column in facts["characters"]["train"].values())
+    """Tokens of the longest row, about, by the `facts` of the data: the rows of a batch are of like length, so that one batch is all of such."""
+    characters = sum(column["max"] for column in facts["characters"]["train"].values())
     return min(recipe.adapt.max_length or 512, max(8, round(characters / 3)))
 
 

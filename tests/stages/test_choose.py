@@ -124,7 +124,7 @@ def test_what_is_known_of_other_tasks(folder: Path, task: str, method: str) -> N
         "labels": ["B-a", "I-a"] if task == "token-classification" else [],
         "out_of_scope": None,
         "columns": {"text": "text", "text_pair": "b"},
-        "characters": {"train": {"text": {"p95": 30}}},
+        "characters": {"train": {"text": {"max": 30}}},
     }
     recipe = tiny.recipe(folder, task=task, method="auto")
     found = choose.case(recipe, Dataset(Path(), "digest", facts))
