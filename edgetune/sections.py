@@ -171,6 +171,12 @@ class CompressKeys(Section):
     epochs: int = Field(4, ge=1, description="passes of a smaller model over the texts that it learns from")
     copies: int = Field(3, ge=0, description="altered copies of each training text among them; the adapted model says what they mean")
     unlabelled: str = Field("", description="file or folder with more texts of the same kind, without labels")
+    ensemble: int | None = Field(
+        None,
+        ge=1,
+        description="models that teach smaller ones together: this one, and others trained as it was with other seeds (none: 3 with --fit, where "
+        "training took under five minutes, else 1)",
+    )
     teacher: tuple[str, ...] = Field(
         (), description="runs that smaller models learn from in the place of this one; several answer together"
     )

@@ -96,6 +96,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
         "adapt.device": "cpu",
         "adapt.baselines": False,
         "export.targets": ["x86_64-vnni"],
+        "compress.ensemble": 1,
         "export.max_drop": 0.05,
     }
     return load(None, keys | {key.replace("__", "."): value for key, value in changes.items()})

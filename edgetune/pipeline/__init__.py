@@ -50,7 +50,7 @@ def run(recipe: Recipe, until: str = "benchmark") -> Path:
             training.other_tests(workspace, recipe, dataset, adapted, plain)
             merged = training.merge(workspace, recipe, dataset, adapted) if "merge" in wanted else None
         if merged and "export" in wanted:
-            bundles = shipping.export(workspace, recipe, devices, dataset, merged)
+            bundles = shipping.export(workspace, recipe, devices, dataset, merged, begun)
             if "benchmark" in wanted:
                 shipping.benchmark(workspace, devices, bundles)
     return workspace.path

@@ -11,19 +11,22 @@ from edgetune import progress, tasks
 from edgetune.artifact import Artifact, Bundle, Dataset, Graph, Merged, folder_digest
 from edgetune.compress import WHOLE, Size
 from edgetune.methods import teachers
+from edgetune.pipeline import ensemble
 from edgetune.pipeline.staged import digest, staged
 from edgetune.recipe import Recipe
 from edgetune.target import Target
 from edgetune.workspace import Workspace, write_json
 
 
-def export(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> list[Bundle]:
-    """A bundle a device; candidates of models that are gone are removed."""
+def export(
+    workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged, begun: list[Artifact]
+) -> list[Bundle]:
+    """A bundle a device; candidates of models that are gone are removed. `begun`: what training started from."""
     from edgetune.fit.candidates import forget
     from edgetune.fit.choice import Form
     from edgetune.stages.export import bundle
 
-    forms = _forms(workspace, recipe, devices, dataset, merged)
+    forms = _forms(workspace, recipe, devices, dataset, merged, begun)
     candidates = workspace.path / ".work" / "candidates" / dataset.digest[:16]
     bundles = []
     for device in devices:
@@ -66,7 +69,9 @@ def _graph(workspace: Workspace, recipe: Recipe, device: Target, form: str, mode
     return changed
 
 
-def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged) -> dict[str, Merged]:
+def _forms(
+    workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged, begun: list[Artifact]
+) -> dict[str, Merged]:
     """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first.
 
     The search stops at one that lost far more than any of `devices` allows.
@@ -84,10 +89,11 @@ def _forms(workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], da
             "seed": recipe.seed,
             "files": digest(recipe.compress.unlabelled),
             "asks": list(merged.facts.get("asks", ["text"])),
-            **({"teachers": [folder_digest(one.folder) for one in others]} if (others := teachers.named(recipe, "compress")) else {}),
+            **({"teachers": [folder_digest(one.folder) for one in named]} if (named := teachers.named(recipe, "compress")) else {}),
         }
+        models = [merged, *ensemble.others(workspace, recipe, dataset, begun)]
         taught = staged(
-            workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, merged, out), key, [dataset, merged]
+            workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, models, out), key, [dataset, *models]
         )
     for size in wanted:
         if size.name == WHOLE:

@@ -188,11 +188,11 @@ def adopt(workspace: Workspace, recipe: Recipe, dataset: Dataset) -> Merged:
     return staged(workspace, "merge", Merged, "merged", lambda out: stage.adopt(recipe, dataset, out), key, [dataset])
 
 
-def merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted) -> Merged:
-    """The plain model, proven equal to the adapted one."""
+def merge(workspace: Workspace, recipe: Recipe, dataset: Dataset, adapted: Adapted, name: str = "merge", folder: str = "merged") -> Merged:
+    """The plain model, proven equal to the adapted one, as stage `name` in `folder`."""
     from edgetune.stages import merge as stage
 
-    return staged(workspace, "merge", Merged, "merged", lambda out: stage.merge(recipe, dataset, adapted, out), {}, [dataset, adapted])
+    return staged(workspace, name, Merged, folder, lambda out: stage.merge(recipe, dataset, adapted, out), {}, [dataset, adapted])
 
 
 def _base(recipe: Recipe) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,10 @@ def sizes(recipe: Recipe, merged: Merged) -> tuple[Size, ...]:
     return sizes_of.sizes(recipe.compress, recipe.export.fit, shrink.layers(config), shrink.feed_forward(config), config.vocab_size)
 
 
-def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[str, Any]:
-    """Write the texts that students learn from into `out`, and what the adapted model, or those of `compress.teacher` together, answer to each."""
+def teach(recipe: Recipe, dataset: Dataset, models: Sequence[Merged], out: Path) -> dict[str, Any]:
+    """Write the texts that students learn from into `out`, and what `models`, or those of `compress.teacher`, answer to each together. The first
+    of `models` is the adapted one."""
+    merged = models[0]
     task, asks = tasks.get(recipe.task), merged.facts.get("asks", ["text"])
     rows = data.rows(dataset.path, "train")
     own = [tuple(row[name] for name in asks) for row in rows]
@@ -56,11 +58,11 @@ def teach(recipe: Recipe, dataset: Dataset, merged: Merged, out: Path) -> dict[s
         answers = imitation.together(others, texts, task, merged.facts["labels"], choose(recipe.adapt))
         counts["teachers"] = len(others)
     else:
-        tokenizer = AutoTokenizer.from_pretrained(merged.path)
-        examples = imitation.encoded(texts, tokenizer, merged.facts["max_length"])
-        answers = imitation.teach(
-            load_merged(merged.path, recipe.task), examples, imitation.output(task), tokenizer.pad_token_id or 0, choose(recipe.adapt)
-        )
+        tokenizer, device = AutoTokenizer.from_pretrained(merged.path), choose(recipe.adapt)
+        examples, pad_id = imitation.encoded(texts, tokenizer, merged.facts["max_length"]), tokenizer.pad_token_id or 0
+        loaded = (load_merged(model.path, recipe.task) for model in models)
+        answers = np.mean([imitation.teach(model, examples, imitation.output(task), pad_id, device) for model in loaded], axis=0)
+        counts["teachers"] = len(models)
     (out / "texts.json").write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
     np.save(out / "answers.npy", answers)
     return counts

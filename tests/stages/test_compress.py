@@ -31,13 +31,13 @@ def recipe(run: Any, **keys: Any) -> Any:
 @pytest.fixture(scope="module")
 def taught(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     out = tmp_path_factory.mktemp("texts")
-    return Artifact(out, "texts", stage.teach(recipe(run), run.dataset, run.merged, out))
+    return Artifact(out, "texts", stage.teach(recipe(run), run.dataset, [run.merged], out))
 
 
 def test_the_texts_are_the_training_rows_and_altered_ones(run: Any, taught: Artifact) -> None:
     texts = json.loads((taught.path / "texts.json").read_text("utf-8"))
     own = run.dataset.facts["rows"]["train"]
-    assert taught.facts == {"texts": len(texts), "training": own, "altered": len(texts) - own, "unlabelled": 0}
+    assert taught.facts == {"texts": len(texts), "training": own, "altered": len(texts) - own, "unlabelled": 0, "teachers": 1}
     assert len(texts) > 2 * own
     assert np.load(taught.path / "answers.npy").shape == (len(texts), len(run.merged.facts["labels"]))
     held_out = {row["text"] for split in ("validation", "test") for row in stage.data.rows(run.dataset.path, split)}
@@ -86,11 +86,11 @@ def test_more_layers_than_there_are(run: Any, taught: Artifact, out: Path) -> No
 def test_unlabelled_texts_join(run: Any, out: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.txt"
     more.write_text("a lamp by the door\n\nplay it\nplay it\n", "utf-8")
-    facts = stage.teach(recipe(run, compress__unlabelled=str(more), compress__copies=0), run.dataset, run.merged, out)
+    facts = stage.teach(recipe(run, compress__unlabelled=str(more), compress__copies=0), run.dataset, [run.merged], out)
     assert facts["unlabelled"] == 2 and facts["altered"] == 0
     assert json.loads((out / "texts.json").read_text("utf-8"))[-2:] == [["a lamp by the door"], ["play it"]]
     with pytest.raises(DataError, match="nothing at"):
-        stage.teach(recipe(run, compress__unlabelled=str(tmp_path / "none.txt")), run.dataset, run.merged, out)
+        stage.teach(recipe(run, compress__unlabelled=str(tmp_path / "none.txt")), run.dataset, [run.merged], out)
 
 
 def test_the_epoch_of_least_log_loss_is_kept() -> None:
