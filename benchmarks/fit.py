@@ -1,6 +1,6 @@
 """The whole search, in numbers: a classifier is adapted with the defaults, `edgetune export --fit` makes it small, nothing is set by hand.
 
-    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--max-drop 0.01]
+    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--max-drop 0.01] [--set KEY=VALUE]...
 
 With `--teachers N`, N runs of other seeds on the same splits teach the smaller models together (compress.teacher); every tenth row of train, drawn once, is
 validation then. What is compared with is the first run alone. NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
@@ -58,6 +58,9 @@ def main() -> None:
     parser.add_argument("--rounds", default="10")
     parser.add_argument("--teachers", type=int, default=1)
     parser.add_argument("--max-drop", default="0.01")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the search, such as compress.layers=3"
+    )
     asked = parser.parse_args()
     task, rows = DATA[asked.name]
     name = f"{asked.name}-lossless" if float(asked.max_drop) < LOSSLESS else asked.name
@@ -78,10 +81,13 @@ def main() -> None:
         edgetune("adapt", *common, "--seed", str(seed), "--output", str(place))
         edgetune("merge", str(place))
     taught = ("--compress-teacher", ",".join(map(str, teachers))) if asked.teachers > 1 else ()
-    bundles = asked.work / f"{name}-fit"
-    edgetune("export", str(run), "--target", target, "--fit", "--max-drop", asked.max_drop, *taught, "--output", str(bundles))
+    bundles, settings = asked.work / f"{name}-fit", [part for setting in asked.settings for part in ("--set", setting)]
+    edgetune("export", str(run), "--target", target, "--fit", "--max-drop", asked.max_drop, *taught, *settings, "--output", str(bundles))
     search, seconds = report(run)["export"][target], spent(run, target)
-    edgetune("export", str(run), "--target", target, "--set", "export.fit=false")  # the same weights, for the first table
+    whole = [part for key in ("layers", "feed_forward", "vocabulary") for part in ("--set", f"compress.{key}=0")]
+    edgetune(
+        "export", str(run), "--target", target, "--set", "export.fit=false", "--max-drop", "0.01", *whole
+    )  # the same weights, for the first table
     form = search["form"]
     student = run / "merged" if form == "whole" else run / "compressed" / form
     subprocess.run(
@@ -107,6 +113,7 @@ def main() -> None:
     place = HERE / "results" / f"fit-{name}.json"
     found = json.loads(place.read_text("utf-8"))
     found["seconds"], found["teachers"], found["max_drop"] = seconds, asked.teachers, float(asked.max_drop)
+    found["settings"] = asked.settings
     found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
     found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
     place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -174,8 +174,8 @@ class CompressKeys(Section):
     ensemble: int | None = Field(
         None,
         ge=1,
-        description="models that teach smaller ones together: this one, and others trained as it was with other seeds (none: 3 with --fit, where "
-        "training took under five minutes, else 1)",
+        description="models that teach smaller ones together: this one, and others trained as it was with other seeds (none: 3 where "
+        "training took at most five minutes, else 1)",
     )
     teacher: tuple[str, ...] = Field(
         (), description="runs that smaller models learn from in the place of this one; several answer together"

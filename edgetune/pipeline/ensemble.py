@@ -40,7 +40,7 @@ def _count(workspace: Workspace, recipe: Recipe) -> int:
             progress.warn(f"{KEY} = {asked} has no effect: {reason}")
         return 1 if reason else asked
     seconds = workspace.manifest["stages"].get("adapt", {}).get("facts", {}).get("seconds", QUICK + 1)
-    return SEVERAL if recipe.export.fit and not reason and seconds <= QUICK else 1
+    return SEVERAL if not reason and seconds <= QUICK else 1
 
 
 def _alone(recipe: Recipe) -> str:

@@ -95,7 +95,7 @@ def answers(model: Path, texts: list[tuple[str, ...]]) -> np.ndarray:
     [
         ({"export__fit": True}, 20.0, 3, ""),
         ({"export__fit": True}, 301.0, 1, ""),
-        ({}, 20.0, 1, ""),
+        ({}, 20.0, 3, ""),
         ({"compress__ensemble": 4}, 4000.0, 4, ""),
         ({"export__fit": True, "method": "linear-probe"}, 2.0, 1, ""),
         ({"method": "linear-probe", "compress__ensemble": 2}, 2.0, 1, "gives the same model with every seed"),
