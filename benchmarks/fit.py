@@ -1,11 +1,12 @@
 """The whole search, in numbers: a classifier is adapted with the defaults, `edgetune export --fit` makes it small, nothing is set by hand.
 
-    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--max-drop 0.01] [--set KEY=VALUE]...
+    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--set KEY=VALUE]... [--suffix NAME]
 
 With `--teachers N`, N runs of other seeds on the same splits teach the smaller models together (compress.teacher); every tenth row of train, drawn once, is
 validation then. What is compared with is the first run alone. NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
 versus/versus.py in one run and in turns at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model.
-Writes results/fit-NAME.json and .md (fit-NAME-lossless with `--max-drop` under 0.005), with the wall time of each command.
+`--suffix` goes with `--set`: one point of the search is measured by itself, such as three layers by `--set compress.layers=3 --set compress.feed_forward=0`.
+Writes results/fit-NAME.json and .md, with the wall time of each command.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from command import edgetune, report
 
 HERE = Path(__file__).parent
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-LOSSLESS = 0.005
 Rows = Iterable[tuple[str, str]]
 
 
@@ -57,13 +57,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-fit"))
     parser.add_argument("--rounds", default="10")
     parser.add_argument("--teachers", type=int, default=1)
-    parser.add_argument("--max-drop", default="0.01")
+    parser.add_argument("--suffix", default="")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the search, such as compress.layers=3"
     )
     asked = parser.parse_args()
     task, rows = DATA[asked.name]
-    name = f"{asked.name}-lossless" if float(asked.max_drop) < LOSSLESS else asked.name
+    name = f"{asked.name}-{asked.suffix}" if asked.suffix else asked.name
     folder, run = asked.work / f"{name}-data", asked.work / name
     folder.mkdir(parents=True, exist_ok=True)
     parts = {part: list(rows(asked.data, part)) for part in ("train", "test")}
@@ -82,12 +82,12 @@ def main() -> None:
         edgetune("merge", str(place))
     taught = ("--compress-teacher", ",".join(map(str, teachers))) if asked.teachers > 1 else ()
     bundles, settings = asked.work / f"{name}-fit", [part for setting in asked.settings for part in ("--set", setting)]
-    edgetune("export", str(run), "--target", target, "--fit", "--max-drop", asked.max_drop, *taught, *settings, "--output", str(bundles))
+    edgetune("export", str(run), "--target", target, "--fit", *taught, *settings, "--output", str(bundles))
     search, seconds = report(run)["export"][target], spent(run, target)
-    whole = [part for key in ("layers", "feed_forward", "vocabulary") for part in ("--set", f"compress.{key}=0")]
-    edgetune(
-        "export", str(run), "--target", target, "--set", "export.fit=false", "--max-drop", "0.01", *whole
-    )  # the same weights, for the first table
+    same = [
+        part for key in ("layers", "feed_forward", "vocabulary") for part in ("--set", f"compress.{key}=0")
+    ]  # weights, for the first table
+    edgetune("export", str(run), "--target", target, "--set", "export.fit=false", *same)
     form = search["form"]
     student = run / "merged" if form == "whole" else run / "compressed" / form
     subprocess.run(
@@ -112,8 +112,7 @@ def main() -> None:
     )
     place = HERE / "results" / f"fit-{name}.json"
     found = json.loads(place.read_text("utf-8"))
-    found["seconds"], found["teachers"], found["max_drop"] = seconds, asked.teachers, float(asked.max_drop)
-    found["settings"] = asked.settings
+    found["seconds"], found["teachers"], found["settings"] = seconds, asked.teachers, asked.settings
     found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
     found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
     place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
