@@ -27,8 +27,8 @@ WAYS: dict[str, tuple[str, ...]] = {  # how the second step is made: its flags
     "elastic weights, 1e4": ("--replay", "0", "--ewc", "1e4"),
     "elastic weights, 1e6": ("--replay", "0", "--ewc", "1e6"),
     "replay 0.3": ("--replay", "0.3"),
-    "replay 1 (default)": (),
-    "replay 1, elastic weights, 1e4": ("--ewc", "1e4"),
+    "replay 1": ("--replay", "1"),
+    "replay as many of each label as of a new one (default)": (),
 }
 ASKED = "an old-task drop of at most 2 points with replay"
 

@@ -134,10 +134,11 @@ class MetaKeys(Section):
 
 class ContinualKeys(Section):
     run: str = Field("", description="finished run that learns more: its model is the start, its labels stay, new ones are allowed")
-    replay: float = Field(
-        1.0,
+    replay: float | None = Field(
+        None,
         ge=0,
-        description="training rows of that run that are learned again for each new one; 10 of each of its labels at least (0: none)",
+        description="training rows of that run that are learned again for each new one, 10 of each of its labels at least (0: none; none: as many "
+        "of each of its labels as a new one has)",
     )
     ewc: float = Field(0.0, ge=0, description="how strongly weights that the old rows need are held (EWC, arXiv:1612.00796; 0: off)")
 

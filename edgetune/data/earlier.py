@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from edgetune import progress
 from edgetune.data.columns import key
@@ -24,14 +26,14 @@ ABOUT = {"row", "file", "group", "overlap", MARK}  # what a row has beside the c
 class Earlier:
     """What `run` learned: its rows by split, as its prepare stage wrote them, with its `labels` in their order.
 
-    `replay`: rows of its train that are learned again, for each new one.
+    `replay`: rows of its train that are learned again, for each new one; None: as many of each class as the new rows have of one, in the median.
     """
 
     run: str
     splits: Mapping[str, Rows]
     labels: Sequence[str]
     out_of_scope: str | None
-    replay: float
+    replay: float | None
 
     def scope(self, named: str) -> str:
         """The name of rows out of scope: the one that the recipe gives, else that of the run. Raises DataError when they contradict."""
@@ -96,25 +98,32 @@ class Earlier:
         """
         new = {key(row) for rows in splits.values() for row in rows}
         pool = [row for row in self.splits["train"] if key(row) not in new]
-        again = replayed(pool, self.replay * len(splits["train"]), seed) if self.replay else []
+        each = round(float(np.median(list(Counter(strata(splits["train"])).values()))))
+        if self.replay is None:
+            again, how = replayed(pool, 0, seed, max(each, LEAST)), f"{max(each, LEAST)} of a label, as the new rows have"
+        else:
+            again, how = (
+                replayed(pool, self.replay * len(splits["train"]), seed) if self.replay else [],
+                f"continual.replay = {self.replay:g}",
+            )
         old = {"train": again, "validation": self.splits["validation"], "test": self.splits["test"]}
         joined = {split: [{**row, MARK: True} for row in old[split]] + splits[split] for split in splits}
         of = len(self.splits["train"])
         progress.note(
-            f"{len(splits['train']):,} new rows and {len(again):,} of {of:,} of {self.run} to learn from (continual.replay = {self.replay:g}); "
+            f"{len(splits['train']):,} new rows and {len(again):,} of {of:,} of {self.run} to learn from ({how}); "
             + ", ".join(f"{split}: {len(old[split]):,} old rows, {len(splits[split]):,} new" for split in ("validation", "test"))
         )
         return joined, {"run": self.run, "rows": {split: len(rows) for split, rows in old.items()}, "of": of, "labels": len(self.labels)}
 
 
-def replayed(rows: Rows, count: float, seed: int) -> Rows:
-    """About `count` of `rows`, drawn per class in its share, but LEAST of each class where it has them; in their order, the same for a seed."""
+def replayed(rows: Rows, count: float, seed: int, least: int = LEAST) -> Rows:
+    """About `count` of `rows`, drawn per class in its share, but `least` of each class where it has them; in their order, the same for a seed."""
     chance = random.Random(f"{seed}:replay")
     places: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(strata(rows)):
         places[name].append(i)
     drawn = [(rank, (rank + 0.5) / len(of), i) for _, of in sorted(places.items()) for rank, i in enumerate(chance.sample(of, len(of)))]
-    kept = {i for rank, _, i in drawn if rank < LEAST}
-    rest = sorted((share, i) for rank, share, i in drawn if rank >= LEAST)
+    kept = {i for rank, _, i in drawn if rank < least}
+    rest = sorted((share, i) for rank, share, i in drawn if rank >= least)
     kept |= {i for _, i in rest[: max(0, round(count) - len(kept))]}
     return [row for i, row in enumerate(rows) if i in kept]
