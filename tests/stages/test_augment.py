@@ -60,7 +60,8 @@ def test_the_report_counts_what_was_made_and_learned(plain: Path, augmented: Pat
     assert told["rows"] < told["texts"] - told["known"], "unsure answers are believed"
     train = found["prepare"]["rows"]["train"]
     assert found["augment"]["of"] == train == 32
-    assert found["adapt"]["steps"] == 8 * -(-(train + len(made)) // 16) > before["adapt"]["steps"], "the made rows are not learned from"
+    epoch, alone = (one["adapt"]["history"][0]["step"] for one in (found, before))
+    assert epoch == -(-(train + len(made)) // 16) > alone == -(-train // 16), "the made rows are not learned from"
     assert told["texts"] == 301 and told["known"] >= 24 + 24 + 32  # rows of all splits are among the unlabelled texts
     assert found["first"]["test"] == pytest.approx(before["adapt"]["test"]), "the first model is that of a run without augmentation"
 

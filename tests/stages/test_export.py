@@ -96,6 +96,7 @@ def test_nothing_ships_when_all_are_refused_and_what_would_help_does(
     run: Any, graph: Graph, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny.sabotage(monkeypatch)
+    monkeypatch.setattr("edgetune.fit.first.mendable", lambda *given: False)
     with pytest.raises(GateError, match="arm64: no candidate keeps its promise") as raised:
         bundle(run, graph, out, export__schemes=LOSSY, export__max_drop=0.01)
     assert raised.value.exit_code == 4
