@@ -42,10 +42,12 @@ DATA: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
 
 
 def spent(run: Path, target: str) -> dict[str, float]:
-    """Seconds of each stage, as the run noted them; `search`: students, their graphs and everything up to the verified bundle."""
+    """Seconds of each stage, as the run noted them; `search`: teachers, students, their graphs and everything up to the verified bundle."""
     stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
     found = {name: round(entry["seconds"], 1) for name, entry in stages.items()}
-    parts = [name for name in found if name.partition(":")[0] in ("teach", "compress", "graph")] + [f"export:{target}"]
+    parts = [name for name in found if name.partition(":")[0] in ("ensemble", "ensemble-merge", "teach", "compress", "graph")] + [
+        f"export:{target}"
+    ]
     return {**found, "search": round(sum(found[name] for name in parts), 1)}
 
 

@@ -98,14 +98,12 @@ class Earlier:
         """
         new = {key(row) for rows in splits.values() for row in rows}
         pool = [row for row in self.splits["train"] if key(row) not in new]
-        each = round(float(np.median(list(Counter(strata(splits["train"])).values()))))
         if self.replay is None:
-            again, how = replayed(pool, 0, seed, max(each, LEAST)), f"{max(each, LEAST)} of a label, as the new rows have"
+            each = max(LEAST, round(float(np.median(list(Counter(strata(splits["train"])).values())))))
+            again, how = replayed(pool, 0, seed, each), f"{each} of a label, as the new rows have"
         else:
-            again, how = (
-                replayed(pool, self.replay * len(splits["train"]), seed) if self.replay else [],
-                f"continual.replay = {self.replay:g}",
-            )
+            again = replayed(pool, self.replay * len(splits["train"]), seed) if self.replay else []
+            how = f"continual.replay = {self.replay:g}"
         old = {"train": again, "validation": self.splits["validation"], "test": self.splits["test"]}
         joined = {split: [{**row, MARK: True} for row in old[split]] + splits[split] for split in splits}
         of = len(self.splits["train"])

@@ -92,10 +92,10 @@ def complete(recipe: Recipe, until: str) -> None:
 
 def _tell_unused(recipe: Recipe, method: methods.Method) -> None:
     """Keys that say something, and that the method does not read."""
-    plain = methods.ranked(Recipe(method=method.name))
+    asked, plain = methods.ranked(recipe), methods.ranked(Recipe(method=method.name))
     others = {section for other in methods.METHODS.values() for section in other.sections} - set(method.sections)
     for key in (*method.unused, *(key for key in keys() if key.partition(".")[0] in others)):
-        given, default = (attrgetter(key)(one) for one in (methods.ranked(recipe), plain))
+        given, default = (attrgetter(key)(one) for one in (asked, plain))
         if given != default:
             progress.warn(f"{key} = {given} has no effect: method {method.name} does not read it")
 

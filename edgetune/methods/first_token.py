@@ -48,5 +48,7 @@ def _first(part: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torc
 
 def _part(model: Any) -> torch.nn.Module | None:
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name, found = PARTS.get(type(plain).__name__), stacks(plain)
-    return found[0][1][-1].get_submodule(name) if name and len(found) == 1 else None
+    name = PARTS.get(type(plain).__name__)
+    if name is None or len(found := stacks(plain)) != 1:
+        return None
+    return found[0][1][-1].get_submodule(name)

@@ -89,9 +89,9 @@ def depths(model: torch.nn.Module, asked: int = 0) -> dict[str, int]:
     """Of each weight of the model. Raises RecipeError where it has no one stack of layers, or fewer than `asked`."""
     from edgetune.methods.layers import stacks
 
-    layers, found_stacks = getattr(model.config, "num_hidden_layers", 0), stacks(model)
+    layers, found = getattr(model.config, "num_hidden_layers", 0), stacks(model)
     kind = getattr(model.config, "model_type", "such a")
-    if len(found_stacks) != 1:
+    if len(found) != 1:
         raise RecipeError(
             f"cannot tell the layers of a {kind} model apart: it has no one stack of {layers}", mend=f"leave {', '.join(LAYERED)} away"
         )
@@ -99,13 +99,13 @@ def depths(model: torch.nn.Module, asked: int = 0) -> dict[str, int]:
         raise RecipeError(
             f"adapt.layers = {asked}, but the model has {layers} layers", mend=f"set adapt.layers to at most {layers} (0: all)"
         )
-    stack, found = found_stacks[0][0], dict[str, int]()
+    stack, depth = found[0][0], dict[str, int]()
     reached = 0  # before the stack, within it, after it
     for name, _ in model.named_parameters():
         inside = name.startswith(f"{stack}.")
         reached = 1 if inside else 2 if reached else 0
         if inside:
-            found[name] = 1 + int(name[len(stack) + 1 :].partition(".")[0])
+            depth[name] = 1 + int(name[len(stack) + 1 :].partition(".")[0])
         else:
-            found[name] = 0 if not reached or "embed" in name else layers + 1
-    return found
+            depth[name] = 0 if not reached or "embed" in name else layers + 1
+    return depth

@@ -63,6 +63,7 @@ def test_a_model_that_reads_every_token_stays_as_it_is() -> None:
     model = AutoModelForTokenClassification.from_config(BertConfig(**SMALL)).eval()
     with first_token.only(model):
         assert model(input_ids=IDS).logits.shape == (3, 5, 3)
+    assert first_token._part(model) is None
 
 
 def test_an_adapted_model_is_narrowed_too() -> None:
