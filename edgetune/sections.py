@@ -176,7 +176,7 @@ class CompressKeys(Section):
         None,
         ge=1,
         description="models that teach smaller ones together: this one, and others trained as it was with other seeds (none: 3 where "
-        "training took at most five minutes, else 1)",
+        "training took at most ten minutes, else 1)",
     )
     teacher: tuple[str, ...] = Field(
         (), description="runs that smaller models learn from in the place of this one; several answer together"

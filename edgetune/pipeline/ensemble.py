@@ -14,7 +14,7 @@ from edgetune.workspace import Workspace
 
 KEY = "compress.ensemble"
 SEVERAL = 3  # that teach together where nothing was asked
-QUICK = 300.0  # seconds that the run's own training took at most, for others to be trained unasked
+QUICK = 600.0  # seconds that the run's own training took at most, for others to be trained unasked
 
 
 def others(workspace: Workspace, recipe: Recipe, dataset: Dataset, begun: list[Artifact]) -> list[Merged]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,9 @@ def test_an_ensemble_of_other_seeds_teaches(folder: Path) -> None:
     run = Workspace(pipeline.run(recipe(folder, **keys, compress__ensemble=2), "export"))
     stages = run.manifest["stages"]
     assert stages["teach"]["facts"]["teachers"] == 2 and "ensemble:2" not in stages
+    assert "learnt from the adapted one and 1 other of other seeds" in " ".join(
+        re.sub("<[^>]*>", "", (run.path / "report.html").read_text("utf-8")).split()
+    )
     texts = [tuple(asked) for asked in json.loads((run.path / "compressed" / "texts" / "texts.json").read_text("utf-8"))]
     said = np.load(run.path / "compressed" / "texts" / "answers.npy")
     both = [answers(run.path / place, texts) for place in ("merged", "ensemble/1/merged")]
@@ -94,8 +98,8 @@ def answers(model: Path, texts: list[tuple[str, ...]]) -> np.ndarray:
     ("keys", "seconds", "count", "told"),
     [
         ({"export__fit": True}, 20.0, 3, ""),
-        ({"export__fit": True}, 301.0, 1, ""),
-        ({}, 20.0, 3, ""),
+        ({"export__fit": True}, 601.0, 1, ""),
+        ({}, 599.0, 3, ""),
         ({"compress__ensemble": 4}, 4000.0, 4, ""),
         ({"export__fit": True, "method": "linear-probe"}, 2.0, 1, ""),
         ({"method": "linear-probe", "compress__ensemble": 2}, 2.0, 1, "gives the same model with every seed"),
