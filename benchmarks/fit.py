@@ -1,11 +1,10 @@
 """The whole search, in numbers: a classifier is adapted with the defaults, `edgetune export --fit` makes it small, nothing is set by hand.
 
-    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--teachers 1] [--set KEY=VALUE]... [--suffix NAME]
+    python benchmarks/fit.py NAME DATA --envs DIR [--work DIR] [--rounds 10] [--set KEY=VALUE]... [--suffix NAME]
 
-With `--teachers N`, N runs of other seeds on the same splits teach the smaller models together (compress.teacher); every tenth row of train, drawn once, is
-validation then. What is compared with is the first run alone. NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by
-versus/versus.py in one run and in turns at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model.
-`--suffix` goes with `--set`: one point of the search is measured by itself, such as three layers by `--set compress.layers=3 --set compress.feed_forward=0`.
+NAME is banking77, snips (its intents) or semeval2010_task8 (its relations); DATA its folder. Measured by versus/versus.py in one run and in turns
+at one thread: the searched bundle, its student through plain int8, and plain int8 of the full model. `--suffix` goes with `--set`: one point of the
+search, of a copy of the adapted run, is measured by itself, such as three layers by `--set compress.layers=3 --set compress.feed_forward=0`.
 Writes results/fit-NAME.json and .md, with the wall time of each command.
 """
 
@@ -13,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +40,16 @@ DATA: dict[str, tuple[str, Callable[[Path, str], Rows]]] = {
 }
 
 
-def spent(run: Path, target: str) -> dict[str, float]:
-    """Seconds of each stage, as the run noted them; `search`: teachers, students, their graphs and everything up to the verified bundle."""
+def spent(run: Path, target: str, forms: Collection[str]) -> dict[str, float]:
+    """Seconds of each stage, as the run noted them; `search`: teachers, students and graphs of these forms, and everything up to the verified bundle."""
     stages = json.loads((run / "manifest.json").read_text("utf-8"))["stages"]
     found = {name: round(entry["seconds"], 1) for name, entry in stages.items()}
-    parts = [name for name in found if name.partition(":")[0] in ("ensemble", "ensemble-merge", "teach", "compress", "graph")] + [
-        f"export:{target}"
-    ]
+    parts = [f"export:{target}"]
+    for name in found:
+        stage, _, made = name.partition(":")
+        form = made if stage == "compress" else "-".join(made.split("-")[2:]) or "whole"  # graph:opset20-ir10-FORM
+        if stage in ("ensemble", "ensemble-merge", "teach") or (stage in ("compress", "graph") and form in forms):
+            parts.append(name)
     return {**found, "search": round(sum(found[name] for name in parts), 1)}
 
 
@@ -58,7 +60,6 @@ def main() -> None:
     parser.add_argument("--envs", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-fit"))
     parser.add_argument("--rounds", default="10")
-    parser.add_argument("--teachers", type=int, default=1)
     parser.add_argument("--suffix", default="")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="of the search, such as compress.layers=3"
@@ -66,37 +67,29 @@ def main() -> None:
     asked = parser.parse_args()
     task, rows = DATA[asked.name]
     name = f"{asked.name}-{asked.suffix}" if asked.suffix else asked.name
-    folder, run = asked.work / f"{name}-data", asked.work / name
+    adapted, run, bundles, folder = (asked.work / place for place in (asked.name, name, f"{name}-fit", f"{asked.name}-data"))
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {part: list(rows(asked.data, part)) for part in ("train", "test")}
-    if asked.teachers > 1:
-        random.Random(0).shuffle(parts["train"])
-        parts["validation"], parts["train"] = parts["train"][::10], [row for i, row in enumerate(parts["train"]) if i % 10]
-    for part, some in parts.items():
-        sets.write(folder / f"{part}.csv", some)
+    for part in ("train", "test"):
+        sets.write(folder / f"{part}.csv", rows(asked.data, part))
     target = subprocess.run(
         [sys.executable, "-m", "edgetune", "targets", "detect", "--quiet"], check=True, capture_output=True, text=True
     ).stdout.strip()
     common = ("--model", MODEL, "--data", str(folder), "--task", task, "--method", "full", "--text", "text", "--label", "label")
-    teachers = [run, *(asked.work / f"{name}-{seed}" for seed in range(1, asked.teachers))]
-    for seed, place in enumerate(teachers):
-        edgetune("adapt", *common, "--seed", str(seed), "--output", str(place))
-        edgetune("merge", str(place))
-    taught = ("--compress-teacher", ",".join(map(str, teachers))) if asked.teachers > 1 else ()
-    bundles, settings = asked.work / f"{name}-fit", [part for setting in asked.settings for part in ("--set", setting)]
-    edgetune("export", str(run), "--target", target, "--fit", *taught, *settings, "--output", str(bundles))
-    search, seconds = report(run)["export"][target], spent(run, target)
-    same = [
-        part for key in ("layers", "feed_forward", "vocabulary") for part in ("--set", f"compress.{key}=0")
-    ]  # weights, for the first table
-    edgetune("export", str(run), "--target", target, "--set", "export.fit=false", *same)
+    edgetune("adapt", *common, "--output", str(adapted))
+    if asked.suffix and not run.exists():
+        shutil.copytree(adapted, run)
+    settings = [part for setting in asked.settings for part in ("--set", setting)]
+    edgetune("export", str(run), "--target", target, "--fit", *settings, "--output", str(bundles))
+    search = report(run)["export"][target]
+    seconds = spent(run, target, {row["form"] for row in search["candidates"]})
+    edgetune("export", str(adapted), "--target", target, "--set", "export.fit=false")  # the same weights, for the first table
     form = search["form"]
     student = run / "merged" if form == "whole" else run / "compressed" / form
     subprocess.run(
         [
             sys.executable,
             str(HERE / "versus" / "versus.py"),
-            str(run),
+            str(adapted),
             "--envs",
             str(asked.envs),
             "--tools",
@@ -114,7 +107,7 @@ def main() -> None:
     )
     place = HERE / "results" / f"fit-{name}.json"
     found = json.loads(place.read_text("utf-8"))
-    found["seconds"], found["teachers"], found["settings"] = seconds, asked.teachers, asked.settings
+    found["seconds"], found["settings"] = seconds, asked.settings
     found["search"] = {key: search[key] for key in ("form", "scheme", "size_bytes", "quality", "baseline", "drop", "verdict", "flips")}
     found["search"]["candidates"] = [slim(row) for row in search["candidates"]]
     place.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
