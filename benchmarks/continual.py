@@ -5,7 +5,7 @@
 DATA is the folder with banking77's train.csv and test.csv. The labels are taken in alphabetical order, `--first` of `--labels` of them first
 (`--rows`: at most so many rows of a label to learn from, for a quick look). Each command is the command line that a user types, as a process of
 its own. "all at once" learns every label in one run: what is lost for coming later. Writes results/continual.json and .md; with --dry
-nothing is recorded.
+nothing is recorded. What is done already is not done again: the seconds are those of the adapt stage, as its run noted them.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def write(data: Path, out: Path, labels: Sequence[str], rows: int) -> None:
 def fresh(data: Path, run: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
     """A run of MiniLM on `data`, merged."""
     flags = ("--model", MODEL, "--data", str(data), "--task", "text-classification", "--method", "full")
-    seconds = edgetune("adapt", *flags, "--seed", str(seed), "--output", str(run), *settings)
+    edgetune("adapt", *flags, "--seed", str(seed), "--output", str(run), *settings)
     edgetune("merge", str(run))
     facts = report(run)["adapt"]
     right = {one["label"]: [round(one["recall"] * one["support"]), one["support"]] for one in facts["per_label"]}
-    return {"seed": seed, "seconds": seconds, "test": facts["test"], "right": right}
+    return {"seed": seed, "seconds": facts["seconds"], "test": facts["test"], "right": right}
 
 
 def continued(data: Path, old: Path, run: Path, seed: int, flags: Sequence[str]) -> dict[str, Any]:
-    seconds = edgetune("adapt", "--continue", str(old), "--data", str(data), "--seed", str(seed), "--output", str(run), *flags)
+    edgetune("adapt", "--continue", str(old), "--data", str(data), "--seed", str(seed), "--output", str(run), *flags)
     facts = report(run)
     rows = {"new": facts["prepare"]["rows"]["train"] - facts["prepare"]["earlier"]["rows"]["train"], **facts["prepare"]["earlier"]["rows"]}
     keep = ("before", "after", "new", "difference", "rows")
     return {
         "seed": seed,
-        "seconds": seconds,
+        "seconds": facts["adapt"]["seconds"],
         "train": rows,
         **{name: facts["adapt"]["continual"][name] for name in keep},
         "all": facts["adapt"]["test"],
