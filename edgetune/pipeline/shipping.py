@@ -72,7 +72,7 @@ def _graph(workspace: Workspace, recipe: Recipe, device: Target, form: str, mode
 def _forms(
     workspace: Workspace, recipe: Recipe, devices: tuple[Target, ...], dataset: Dataset, merged: Merged, begun: list[Artifact]
 ) -> dict[str, Merged]:
-    """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first.
+    """The adapted model, and the smaller ones that the recipe asks for or the search may try, the largest first; each begins as the one before.
 
     The search stops at one that lost far more than any of `devices` allows.
     """
@@ -95,17 +95,18 @@ def _forms(
         taught = staged(
             workspace, "teach", Artifact, "compressed/texts", lambda out: teach(recipe, dataset, models, out), key, [dataset, *models]
         )
+    start = merged
     for size in wanted:
         if size.name == WHOLE:
             continue
 
-        def make(out: Path, size: Size = size) -> Mapping[str, Any]:
-            return compress(recipe, dataset, merged, taught, size, out)
+        def make(out: Path, start: Merged = start, size: Size = size) -> Mapping[str, Any]:
+            return compress(recipe, dataset, start, taught, size, out)
 
         how = recipe.compress.model_dump(include={"epochs", "learning_rate", "temperature"}) if size.learns else {}
-        parents = [dataset, merged, *([taught] if taught and size.learns else [])]
+        parents = [dataset, start, *([taught] if taught and size.learns else [])]
         key = {"size": asdict(size), "seed": recipe.seed, **how}
-        forms[size.name] = staged(workspace, f"compress:{size.name}", Merged, f"compressed/{size.name}", make, key, parents)
+        forms[size.name] = start = staged(workspace, f"compress:{size.name}", Merged, f"compressed/{size.name}", make, key, parents)
         left = wanted[wanted.index(size) + 1 :]
         if recipe.export.fit and left and hopeless(forms[size.name].facts, most):
             lost = forms[size.name].facts["lost"]

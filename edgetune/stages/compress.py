@@ -68,18 +68,21 @@ def teach(recipe: Recipe, dataset: Dataset, models: Sequence[Merged], out: Path)
     return counts
 
 
-def compress(recipe: Recipe, dataset: Dataset, merged: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
-    """Write the model of `size` into `out`. Returns its sizes, what distillation reached on the first half of validation, and the seconds."""
+def compress(recipe: Recipe, dataset: Dataset, start: Merged, taught: Artifact | None, size: Size, out: Path) -> dict[str, Any]:
+    """Write the model of `size`, cut from `start`, into `out`. `start` is the adapted model, or one made of it that is at least as large.
+
+    Returns its sizes, what distillation reached on the first half of validation, and the seconds.
+    """
     started = time.monotonic()
-    source, kept = merged.path, ("labels", "max_length", "asks", "inputs")  # what is true of every size
-    facts = {"size": size.name} | {name: merged.facts[name] for name in kept if name in merged.facts}
-    if size.vocabulary:
+    source, kept = start.path, ("labels", "max_length", "asks", "inputs", "vocabulary")  # what is true of every size
+    facts = {"size": size.name} | {name: start.facts[name] for name in kept if name in start.facts}
+    if size.vocabulary and "vocabulary" not in facts:
         place = out if not size.learns else out.parent / "vocabulary"
-        facts["vocabulary"] = _prune(recipe, dataset, merged.path, size, place)
+        facts["vocabulary"] = _prune(recipe, dataset, start.path, size, place)
         source = place
     if size.learns:
         assert taught is not None
-        facts |= _distil(recipe, dataset, taught, size, source, merged.facts, out)
+        facts |= _distil(recipe, dataset, taught, size, source, start.facts, out)
     facts["seconds"] = round(time.monotonic() - started, 1)
     return facts
 
@@ -144,14 +147,15 @@ def _distil(
     student.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
     weights = sum(weight.numel() for weight in student.parameters())
-    own = evaluate(load_merged(source, recipe.task))
+    adapted = facts["adapted"] if "adapted" in facts else evaluate(load_merged(source, recipe.task))[task.metric]
     return {
         "parameters": weights,
         "history": state.history,
         "steps": state.step,
         "texts": len(texts),
         "watched": len(half),
-        "lost": max(0.0, own[task.metric] - state.best[1]) if state.best else 0.0,
+        "adapted": adapted,
+        "lost": max(0.0, adapted - state.best[1]) if state.best else 0.0,
     }
 
 

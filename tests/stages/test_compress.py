@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
+from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from edgetune import tasks
-from edgetune.artifact import Artifact
+from edgetune.artifact import Artifact, Merged
 from edgetune.compress import Size
 from edgetune.errors import DataError, ModelError, RecipeError
 from edgetune.stages import compress as stage
@@ -53,6 +55,20 @@ def test_a_student_answers_like_its_teacher(run: Any, taught: Artifact, out: Pat
     best = max(epoch["accuracy"] for epoch in facts["history"])
     assert best > run.adapted.facts["validation"]["accuracy"] - 0.15
     assert (out / "tokenizer.json").is_file()
+
+
+def test_a_smaller_student_begins_as_the_one_before(run: Any, taught: Artifact, out: Path, tmp_path: Path) -> None:
+    size = Size(vocabulary=10, feed_forward=32, at_least_spelling=True)
+    before = Merged(out, "before", stage.compress(recipe(run), run.dataset, run.merged, taught, size, out))
+    (second := tmp_path / "second").mkdir()
+    still = recipe(run, compress__learning_rate=1e-12, compress__epochs=1)
+    facts = stage.compress(still, run.dataset, before, taught, replace(size, layers=1), second)
+    assert {name: facts[name] for name in ("vocabulary", "adapted", "labels")} == {
+        name: before.facts[name] for name in ("vocabulary", "adapted", "labels")
+    }
+    learned, begun = (load_file(place / "model.safetensors") for place in (out, second))
+    layer = [name for name in begun if ".layer.0." in name]
+    assert layer and all(np.allclose(learned[name], begun[name], atol=1e-6) for name in layer)
 
 
 def test_a_vocabulary_alone_is_not_trained(run: Any, out: Path) -> None:
