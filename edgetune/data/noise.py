@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ ANY_WORD = re.compile(r"\w+")
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 DROPOUT = 0.2  # of the words
 EXCHANGED = 0.3  # of the texts with markers get what another has between them
-ELSEWHERE = 0.4  # have the markers around other words, and no other change
 TRIES = 20  # drawn for each text that is asked for, before giving up on a set that has no more to offer
 
 
@@ -56,23 +55,19 @@ def augment(asked: Sequence[Asked], n: int, seed: int, markers: Sequence[str] = 
 
     Each is one of them with words dropped, a span cut out, a span exchanged for one of another text, or typing errors; some have another
     case or punctuation too. Of a pair one text is changed. What stands between `markers`, an opening and a closing one in turn, stays, or is
-    exchanged for what stands there in another text, or other words of the text are marked. Fewer than `n` come back only where a small set has no more to offer.
+    exchanged for what stands there in another text. Fewer than `n` come back only where a small set has no more to offer.
     """
     draw = random.Random(f"{seed} {len(asked)}")
     known, found = set(asked), dict[Asked, None]()
     columns = [_plain(column, markers) for column in zip(*asked, strict=True)]
-    names = _names(asked, markers)
     for _ in range(n * TRIES if asked else 0):
         if len(found) == n:
             break
         change, new = draw.choice(CHANGES), list(draw.choice(asked))
         at = draw.randrange(len(new)) if len(new) > 1 else 0
-        if markers and draw.random() < ELSEWHERE:
-            new[at] = _elsewhere(new[at], markers, names, draw)
-        else:
-            new[at] = _outside(new[at], markers, partial(_altered, change=change, draw=draw, others=columns[at]))
-            if markers and draw.random() < EXCHANGED:
-                new[at] = _entities(new[at], draw.choice(asked)[at], markers)
+        new[at] = _outside(new[at], markers, partial(_altered, change=change, draw=draw, others=columns[at]))
+        if markers and draw.random() < EXCHANGED:
+            new[at] = _entities(new[at], draw.choice(asked)[at], markers)
         if all(map(ANY_WORD.search, new)) and tuple(new) not in known:
             found[tuple(new)] = None
     return list(found)
@@ -108,28 +103,6 @@ def _entities(text: str, other: str, markers: Sequence[str]) -> str:
     """`text` with what `other` has between the same markers."""
     given = {match.lastindex: match.group() for match in marked(markers).finditer(other)}
     return marked(markers).sub(lambda match: given.get(match.lastindex, match.group()), text)
-
-
-def _names(asked: Iterable[Asked], markers: Sequence[str]) -> set[str]:
-    """The last words of what stands between markers somewhere: of a name of several words it says what it is."""
-    if not markers:
-        return set()
-    inner = (match.group() for texts in asked for text in texts for match in marked(markers).finditer(text))
-    return {words[-1] for part in _plain(list(inner), markers) if (words := list(_words(part)))}
-
-
-def _elsewhere(text: str, markers: Sequence[str], names: Container[str], draw: random.Random) -> str:
-    """`text` with the markers around others of its words that are among `names`, in any order; as it is where it has too few of them."""
-    [plain] = _plain([text], markers)
-    words = [match for match in WORD.finditer(plain) if match.group().casefold() in names]
-    pairs = list(zip(markers[::2], markers[1::2], strict=True))
-    if len(words) < len(pairs):
-        return text
-    draw.shuffle(pairs)
-    places = sorted((match.span() for match in draw.sample(words, len(pairs))), reverse=True)
-    for (start, end), (opening, closing) in zip(places, pairs, strict=True):
-        plain = f"{plain[:start]}{opening}{plain[start:end]}{closing}{plain[end:]}"
-    return plain
 
 
 def _plain(texts: Sequence[str], markers: Sequence[str]) -> list[str]:

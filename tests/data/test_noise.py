@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -145,32 +144,15 @@ def test_one_text_of_a_pair_is_changed() -> None:
     assert {one.index(True) for one in changed if any(one)} == {0, 1}
 
 
-MARKERS = ("<e1>", "</e1>", "<e2>", "</e2>")
-
-
-def test_marked_entities_stay_or_come_from_another_text_or_other_words_are_marked() -> None:
+def test_marked_entities_stay_or_come_from_another_text() -> None:
+    markers = ("<e1>", "</e1>", "<e2>", "</e2>")
     texts = [f"{text} <e1>the {i}st lamp</e1> and the <e2>door {i}</e2> of it" for i, text in enumerate(TEXTS)]
-    made = [text for (text,) in noise.augment([(text,) for text in texts], 300, 0, MARKERS)]
+    made = [text for (text,) in noise.augment([(text,) for text in texts], 300, 0, markers)]
     assert len(set(made)) == 300
-    assert all(sorted(part for part in re.split("(</?e[12]>)", text) if part in MARKERS) == sorted(MARKERS) for text in made)
     entity = re.compile("<e1>the [0-9]+st lamp</e1>|<e2>door [0-9]+</e2>")
     entities = [entity.findall(text) for text in made]
+    assert all(len(found) == 2 and sum(text.count(marker) for marker in markers) == 4 for text, found in zip(made, entities, strict=True))
     own = {(text.split("<e1>")[0], entity.findall(text)[0]) for text in texts}
-    kept = [(text.split("<e1>")[0], found[0]) for text, found in zip(made, entities, strict=True) if len(found) == 2]
-    assert len(kept) > 150 and any(one not in own for one in kept), "another text's"
+    assert any((text.split("<e1>")[0], found[0]) not in own for text, found in zip(made, entities, strict=True)), "another text's"
     outside = {entity.sub("", text) for text in made}
-    assert len(outside) > 150, "what stands around them is changed"
-
-
-def test_other_words_are_marked_that_are_names_somewhere() -> None:
-    texts = [
-        "the <e1>red lamp</e1> is by the <e2>door</e2>",
-        "a <e1>window</e1> of the <e2>kitchen</e2>",
-        "a lamp and a window by the door of it",
-    ]
-    names = noise._names([(text,) for text in texts], MARKERS)
-    assert names == {"lamp", "door", "window", "kitchen"}
-    made = {noise._elsewhere(texts[2], MARKERS, names, random.Random(i)) for i in range(60)}
-    assert len(made) == 6 and "a <e2>lamp</e2> and a <e1>window</e1> by the door of it" in made
-    assert all(re.sub("</?e[12]>", "", text) == texts[2] for text in made)
-    assert noise._elsewhere("it is on", MARKERS, names, random.Random(0)) == "it is on"
+    assert len(outside) > 200, "what stands around them is changed"
