@@ -169,8 +169,10 @@ class CompressKeys(Section):
     vocabulary: int | None = Field(None, ge=0, description="entries of the vocabulary that stay (0: all; none: all, but --fit may choose)")
     layers: int | None = Field(None, ge=0, description="layers that stay (0: all; none: all, but --fit may choose)")
     feed_forward: int | None = Field(None, ge=0, description="width of the feed-forward blocks (0: as it is; none: --fit may choose)")
-    epochs: int = Field(4, ge=1, description="passes of a smaller model over the texts that it learns from")
-    copies: int = Field(3, ge=0, description="altered copies of each training text among them; the adapted model says what they mean")
+    epochs: int = Field(
+        4, ge=1, description="passes of a smaller model over the texts that it learns from; it is the mean of the ends of all but the first"
+    )
+    copies: int = Field(4, ge=0, description="altered copies of each training text among them; the adapted model says what they mean")
     unlabelled: str = Field("", description="file or folder with more texts of the same kind, without labels")
     ensemble: int | None = Field(
         None,

@@ -278,7 +278,10 @@ def main() -> None:
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 refused[tool] = str(error)
                 print(f"{tool}: {error}", file=sys.stderr)
-        searched = [native(f"edgetune --fit {path.parent.name}/{path.name}", contestants.bundle(path), test, {"seconds": None}) for path in asked.search]
+        searched = [
+            native(f"edgetune --fit {path.parent.name}/{path.name}", contestants.bundle(path), test, {"seconds": None})
+            for path in asked.search
+        ]
         if asked.student:
             try:
                 plain = rival(

@@ -2,7 +2,7 @@
 
 All of it is drawn from a seed and the text itself, so the same rows give the same noise, whatever stands beside them.
 The changes of `augment` follow Tang et al., "Distilling Task-Specific Knowledge from BERT" (arXiv:1903.12136): words dropped, spans cut out;
-and add spans exchanged between texts.
+and add spans exchanged between texts, and words for near ones (TinyBERT, arXiv:1909.10351).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from edgetune.data.columns import question
@@ -23,6 +24,9 @@ ANY_WORD = re.compile(r"\w+")
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 DROPOUT = 0.2  # of the words
 EXCHANGED = 0.3  # of the texts with markers get what another has between them
+NEAR_WORD = re.compile(r"[^\W\d_]{2,}")
+NEAR_TEXTS = 0.4  # of the altered texts, where it is known which words are near
+NEAR_WORDS = 0.3  # of the words in these
 TRIES = 20  # drawn for each text that is asked for, before giving up on a set that has no more to offer
 
 
@@ -50,12 +54,15 @@ def unseen(rows: Iterable[Mapping[str, Any]], train_texts: Iterable[str], tokeni
     ]
 
 
-def augment(asked: Sequence[Asked], n: int, seed: int, markers: Sequence[str] = ()) -> list[Asked]:
+def augment(
+    asked: Sequence[Asked], n: int, seed: int, markers: Sequence[str] = (), near: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[Asked]:
     """`n` different texts (or pairs of texts) like `asked`, none of them among `asked`, without labels: a teacher says what they mean.
 
     Each is one of them with words dropped, a span cut out, a span exchanged for one of another text, or typing errors; some have another
-    case or punctuation too. Of a pair one text is changed. What stands between `markers`, an opening and a closing one in turn, stays, or is
-    exchanged for what stands there in another text. Fewer than `n` come back only where a small set has no more to offer.
+    case or punctuation too. Others have some of their words exchanged for one that is `near` (word in small letters -> others). Of a pair one
+    text is changed. What stands between `markers`, an opening and a closing one in turn, stays, has near words, or is exchanged for what stands
+    there in another text. Fewer than `n` come back only where a small set has no more to offer.
     """
     draw = random.Random(f"{seed} {len(asked)}")
     known, found = set(asked), dict[Asked, None]()
@@ -65,7 +72,10 @@ def augment(asked: Sequence[Asked], n: int, seed: int, markers: Sequence[str] = 
             break
         change, new = draw.choice(CHANGES), list(draw.choice(asked))
         at = draw.randrange(len(new)) if len(new) > 1 else 0
-        new[at] = _outside(new[at], markers, partial(_altered, change=change, draw=draw, others=columns[at]))
+        if near and draw.random() < NEAR_TEXTS:
+            new[at] = _with_near(new[at], markers, near, draw)
+        else:
+            new[at] = _outside(new[at], markers, partial(_altered, change=change, draw=draw, others=columns[at]))
         if markers and draw.random() < EXCHANGED:
             new[at] = _entities(new[at], draw.choice(asked)[at], markers)
         if all(map(ANY_WORD.search, new)) and tuple(new) not in known:
@@ -97,6 +107,21 @@ def _outside(text: str, markers: Sequence[str], change: Callable[[str], str]) ->
         out += " " * part.startswith(" ") + new.strip() + " " * part.endswith(" ") + text[slice(*place)]
         at = place[1]
     return out
+
+
+def _with_near(text: str, markers: Sequence[str], near: Mapping[str, Sequence[str]], draw: random.Random) -> str:
+    """`text` with some of its words exchanged for near ones, between `markers` too; a first capital stays."""
+
+    def exchanged(match: re.Match[str]) -> str:
+        word = match.group()
+        others = near.get(word.lower())
+        if not others or draw.random() >= NEAR_WORDS:
+            return word
+        new = draw.choice(others)
+        return new.capitalize() if word[0].isupper() else new
+
+    parts = re.split(f"({'|'.join(map(re.escape, markers))})", text) if markers else [text]
+    return "".join(part if part in markers else NEAR_WORD.sub(exchanged, part) for part in parts)
 
 
 def _entities(text: str, other: str, markers: Sequence[str]) -> str:

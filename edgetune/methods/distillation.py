@@ -30,10 +30,11 @@ def attach(recipe: Recipe, labels: Sequence[str]) -> PreTrainedModel:
 def training(lesson: Lesson) -> Answers:
     """What learns in the task's place. The teachers' answers are kept for a run that goes on."""
     recipe, task = lesson.recipe, lesson.task
-    asked, _ = texts(recipe, "distillation", [tasks.asked(row, task) for row in lesson.rows])
+    taught_by = teachers.named(recipe)
+    asked, _ = texts(recipe, "distillation", [tasks.asked(row, task) for row in lesson.rows], taught_by[0].folder)
     kept, unfinished = lesson.scratch / "answers.npy", lesson.scratch / "unfinished.npy"
     if not kept.exists():
-        np.save(unfinished, together(teachers.named(recipe), asked, task, lesson.labels, lesson.device))
+        np.save(unfinished, together(taught_by, asked, task, lesson.labels, lesson.device))
         unfinished.replace(kept)
     return Answers(lesson, encoded(asked, lesson.tokenizer, lesson.max_length), np.load(kept, allow_pickle=False))
 

@@ -7,18 +7,21 @@ well as training rows (TinyBERT, arXiv:1909.10351, section 4.2, calls it data au
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from edgetune import progress, tasks
 from edgetune.data import noise, unlabelled
 from edgetune.data.noise import Asked
 from edgetune.errors import RecipeError
+from edgetune.methods import near_words
 from edgetune.methods.device import Device
 from edgetune.methods.model import LONGEST, forward, load_merged, tokenizer_in
 from edgetune.methods.teachers import Teacher
@@ -71,14 +74,19 @@ class Imitation:
         return DISTANCES[self.way](outputs[self.output].float(), batch["teacher"].float(), self.temperature)
 
 
-def texts(recipe: Recipe, key: str, own: Sequence[Asked]) -> tuple[list[Asked], dict[str, int]]:
+def texts(recipe: Recipe, key: str, own: Sequence[Asked], teacher: Path) -> tuple[list[Asked], dict[str, int]]:
     """(the different texts to learn from: `own`, altered copies and unlabelled ones; how many of each), as the recipe's section `key` says:
-    distillation or compress. Raises RecipeError for unlabelled texts where rows are more than a text."""
+    distillation or compress. Which words are near is what the model in the folder `teacher` holds for near. Raises RecipeError for unlabelled
+    texts where rows are more than a text."""
     section, markers = getattr(recipe, key), tasks.get(recipe.task).markers
     if section.unlabelled and (len(own[0]) > 1 or markers):
         what = "marked entities" if markers else "pairs of texts"
         raise RecipeError(f"{key}.unlabelled holds plain texts, but this model reads {what}", mend=f"leave {key}.unlabelled out")
-    copies = noise.augment(own, section.copies * len(own), recipe.seed, markers)
+    near: Mapping[str, Sequence[str]] = {}
+    if section.copies:
+        words: Any = load_merged(teacher, recipe.task).get_input_embeddings().weight
+        near = near_words.find(itertools.chain.from_iterable(own), AutoTokenizer.from_pretrained(teacher), words)
+    copies = noise.augment(own, section.copies * len(own), recipe.seed, markers, near)
     more = [(text,) for text in unlabelled.texts(recipe, f"{key}.unlabelled")]
     every = list(dict.fromkeys([*own, *copies, *more]))
     progress.note(

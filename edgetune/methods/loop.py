@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from edgetune import progress
 from edgetune.errors import StageError
-from edgetune.methods import checkpoint, first_token, used_rows
+from edgetune.methods import average, checkpoint, first_token, used_rows
 from edgetune.methods.device import Device
 from edgetune.methods.pace import Pace
 from edgetune.tasks import inputs
@@ -46,6 +46,7 @@ class Settings:
     max_steps: int
     checkpoint_every: int
     seed: int
+    averaged: bool = False  # the rate falls in each pass anew; learned is the mean of the weights at their ends, all but the first
 
 
 @dataclass
@@ -59,6 +60,7 @@ class State:
     waited: int = 0  # evaluations without gain
     loss: float = 0.0  # summed over the batches of this epoch
     parts: int = 1  # micro-batches per step; doubled when memory runs out
+    averaged: int = 0  # ends of passes in the mean so far
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -124,7 +126,10 @@ def _train(
     optimizer = _optimizer(weights, settings, pace)
     state = State(parts=settings.accumulation)
     epochs, total = _length(problem, settings)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, settings.warmup))
+    falls = math.ceil(total / epochs) if settings.averaged else total
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step % falls if step < total else falls, falls, settings.warmup)
+    )
     torch.manual_seed(settings.seed)
     if checkpoint.exists(scratch, weights):
         checkpoint.load(scratch, weights, optimizer, schedule, state)
@@ -149,7 +154,10 @@ def _train(
                     )
                 if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
                     checkpoint.save(scratch, weights, optimizer, schedule, state)
-            _evaluate(model, problem, weights, state, scratch)
+            if settings.averaged and state.epoch:
+                state.averaged = average.update(weights, optimizer, state.averaged)
+            with average.used(weights, optimizer):
+                _evaluate(model, problem, weights, state, scratch)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             checkpoint.save(scratch, weights, optimizer, schedule, state)
     checkpoint.load_best(scratch, weights)

@@ -52,7 +52,7 @@ def teach(recipe: Recipe, dataset: Dataset, models: Sequence[Merged], out: Path)
     own = [tuple(row[name] for name in asks) for row in rows]
     if asks == ["text"]:  # the other text of a pair that is read text by text
         own += [(row["text_pair"],) for row in rows if "text_pair" in row]
-    texts, counts = imitation.texts(recipe, "compress", own)
+    texts, counts = imitation.texts(recipe, "compress", own, merged.path)
     if others := teachers.named(recipe, "compress"):
         teachers.separate(others, {split: data.rows(dataset.path, split) for split in ("train", "validation", "test")})
         answers = imitation.together(others, texts, task, merged.facts["labels"], choose(recipe.adapt))
@@ -128,6 +128,7 @@ def _distil(
         max_steps=0,
         checkpoint_every=0,
         seed=recipe.seed,
+        averaged=True,
     )
     texts = json.loads((taught.path / "texts.json").read_text("utf-8"))
     answers = np.load(taught.path / "answers.npy", allow_pickle=False)

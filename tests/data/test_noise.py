@@ -156,3 +156,22 @@ def test_marked_entities_stay_or_come_from_another_text() -> None:
     assert any((text.split("<e1>")[0], found[0]) not in own for text, found in zip(made, entities, strict=True)), "another text's"
     outside = {entity.sub("", text) for text in made}
     assert len(outside) > 200, "what stands around them is changed"
+
+
+NEAR = {"lamp": ("light", "lantern"), "door": ("gate",), "open": ("unlock",)}
+
+
+def test_near_words_take_the_place_of_some_within_markers_too_and_keep_a_capital() -> None:
+    markers = ("<e1>", "</e1>", "<e2>", "</e2>")
+    texts = [f"Open the <e1>lamp</e1> by a <e2>door</e2> number {i}" for i in range(50)]
+    made = [text for (text,) in noise.augment([(text,) for text in texts], 400, 0, markers, NEAR)]
+    assert all(text.count(marker) == 1 for text in made for marker in markers)
+    between = {found for text in made for found in re.findall("<e1>(.*?)</e1>", text)}
+    assert between == {"lamp", "light", "lantern"}
+    assert any(text.startswith("Unlock the ") for text in made) and not any(text.startswith("unlock the ") for text in made)
+    exchanged = re.compile(r"(Open|Unlock) the <e1>(lamp|light|lantern)</e1> by a <e2>(door|gate)</e2> number \d+")
+    assert 0.2 < sum(bool(exchanged.fullmatch(text)) for text in made) / len(made) < 0.6, "these are else as they were"
+
+
+def test_without_near_words_the_copies_are_those_of_before() -> None:
+    assert noise.augment([(text,) for text in TEXTS], 50, 0, near={}) == noise.augment([(text,) for text in TEXTS], 50, 0)

@@ -1,0 +1,83 @@
+"""What is learned is the mean of the weights along the way, and a killed training ends with the same mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgetune.methods import average, checkpoint, loop
+
+Same = Callable[[torch.nn.Module, torch.nn.Module], bool]
+
+
+def test_the_mean_is_of_every_weight_that_was_seen_and_is_used_for_a_while() -> None:
+    weight, still = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.ones(2))
+    weights = {"weight": weight, "still": still}
+    optimizer = torch.optim.AdamW(weights.values(), lr=0.5, fused=True)
+    seen: list[torch.Tensor] = []
+    averaged = 0
+    for _ in range(4):
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        seen.append(weight.detach().clone())
+        averaged = average.update(weights, optimizer, averaged)
+    assert averaged == 4
+    last = weight.detach().clone()
+    with average.used(weights, optimizer):
+        torch.testing.assert_close(weight.detach(), torch.stack(seen).mean(0))
+        assert torch.equal(still.detach(), torch.ones(2)), "never trained, so it has no mean"
+    assert torch.equal(weight.detach(), last)
+
+
+def test_training_goes_on_from_its_own_weights_and_ends_with_the_mean_of_the_ends_of_passes(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    rates: list[float] = []
+    step = loop._step
+
+    def watched(model: Any, rows: Any, problem: Any, weights: Any, optimizer: Any, *others: Any) -> float:
+        rates.append(optimizer.param_groups[0]["lr"])
+        loss = step(model, rows, problem, weights, optimizer, *others)
+        seen.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+        return loss
+
+    monkeypatch.setattr(loop, "_step", watched)
+    problem = toy.problem(lambda model: {"accuracy": 0.5, "log_loss": -float(len(seen))})  # the last is the best
+    model, state = toy.train(tmp_path, problem=problem, epochs=3, averaged=True)  # 11 steps each
+    assert state.averaged == 2
+    assert rates[11:22] == pytest.approx(rates[:11]) and rates[22:] == pytest.approx(rates[:11])
+    assert rates[1] == max(rates) and rates[10] == pytest.approx(max(rates) / 10), "falls in each pass"
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.detach(), (seen[21][name] + seen[32][name]) / 2)
+
+
+@pytest.mark.parametrize("call", [3, 12, 13, 24, 25, 30, 35])
+def test_resumed_equals_uninterrupted(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, call: int) -> None:
+    keys = {"dropout": 0.2, "epochs": 3, "checkpoint_every": 1, "averaged": True}
+    whole, expected = toy.train(tmp_path / "whole", **keys)
+    plain, _ = toy.train(tmp_path / "plain", **{**keys, "averaged": False})
+    assert not same(whole, plain)
+    save, calls = checkpoint.save, iter(range(1, 100))
+
+    def dying(*arguments: Any) -> None:
+        save(*arguments)
+        if next(calls) == call:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            toy.train(tmp_path / "killed", **keys)
+    resumed, state = toy.train(tmp_path / "killed", **keys)
+    assert same(whole, resumed) and state.averaged == expected.averaged == 2
+
+
+def test_one_pass_ends_as_it_is(toy: Any, tmp_path: Path, same: Same) -> None:
+    one, state = toy.train(tmp_path / "a", epochs=1, averaged=True)
+    plain, _ = toy.train(tmp_path / "b", epochs=1)
+    assert state.averaged == 0 and same(one, plain)
