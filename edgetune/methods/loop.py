@@ -46,7 +46,7 @@ class Settings:
     max_steps: int
     checkpoint_every: int
     seed: int
-    averaged: bool = False  # the rate falls in each pass anew; learned is the mean of the weights at their ends, all but the first
+    averaged: bool = False  # the rate falls in each pass anew; what stays is the mean of the weights at their ends, all but the first
 
 
 @dataclass
@@ -102,7 +102,8 @@ def train(
     stop: Stop = never,
     pace: Pace = Pace(),  # noqa: B008 - frozen
 ) -> State:
-    """Train the weights that require a gradient, in place and at their `pace`; on return they are those of the best evaluation.
+    """Train the weights that require a gradient, in place and at their `pace`; on return they are those of the best evaluation, or, with
+    `settings.averaged`, the mean.
 
     `scratch` keeps the last checkpoint and the best weights, so that a killed run goes on where it stood and ends the same.
     `stop` is asked before each epoch and ends the training. Nothing is done where no weight requires a gradient.
@@ -157,7 +158,7 @@ def _train(
             if settings.averaged and state.epoch:
                 state.averaged = average.update(weights, optimizer, state.averaged)
             with average.used(weights, optimizer):
-                _evaluate(model, problem, weights, state, scratch)
+                _evaluate(model, problem, weights, state, scratch, last=settings.averaged)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0
             checkpoint.save(scratch, weights, optimizer, schedule, state)
     checkpoint.load_best(scratch, weights)
@@ -272,7 +273,10 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _evaluate(model: PreTrainedModel, problem: Problem, weights: Mapping[str, torch.nn.Parameter], state: State, scratch: Path) -> None:
+def _evaluate(
+    model: PreTrainedModel, problem: Problem, weights: Mapping[str, torch.nn.Parameter], state: State, scratch: Path, last: bool
+) -> None:
+    """Keep `weights` where they are the best so far, or in any case: a mean of more ends is better than validation rows can tell."""
     model.eval()
     loss = state.loss / max(1, state.batch)
     found = dict(problem.evaluate(model))
@@ -281,7 +285,7 @@ def _evaluate(model: PreTrainedModel, problem: Problem, weights: Mapping[str, to
     shown = ", ".join(f"{name.replace('_', ' ')} {found[name]:.4f}" for name in problem.shown)
     gained = state.best is None or score[0] > state.best[0] or score[1] > max(entry["tie"] for entry in state.history[:-1])
     state.waited = 0 if gained else state.waited + 1
-    if state.best is None or score > tuple(state.best):
+    if last or state.best is None or score > tuple(state.best):
         state.best = score
         checkpoint.save_best(scratch, weights)
     progress.note(f"epoch {state.epoch + 1}: training loss {loss:.4f}; validation {shown}")

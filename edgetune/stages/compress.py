@@ -24,7 +24,6 @@ from edgetune.methods import imitation, loop, teachers
 from edgetune.methods.device import choose
 from edgetune.methods.model import forward, load_merged
 from edgetune.recipe import Recipe
-from edgetune.tasks import Task
 
 BATCH = 32
 
@@ -139,7 +138,7 @@ def _distil(
         imitation.Imitation(imitation.output(task), task.imitates, keys.temperature),
         pad_id,
         evaluate,
-        partial(_order, task),
+        lambda found: (found[task.metric], found[task.tie]),
         (task.metric, task.tie),
         settings,
         device,
@@ -156,17 +155,12 @@ def _distil(
         "texts": len(texts),
         "watched": len(half),
         "adapted": adapted,
-        "lost": max(0.0, adapted - state.best[1]) if state.best else 0.0,
+        "lost": max(0.0, adapted - state.best[0]) if state.best else 0.0,
     }
-
-
-def _order(task: Task, found: Mapping[str, float]) -> tuple[float, float]:
-    """By which an epoch is kept: what decides between equals first, for on a few hundred rows the metric of one student jumps more than students differ."""
-    return -found[task.tie], found[task.metric]
 
 
 def hopeless(facts: Mapping[str, Any], allowed: float) -> bool:
     """True when a student lost so much more than `allowed` that a smaller one need not be tried: by two standard errors on the rows it was
-    watched on, which no choice was made on yet."""
+    watched on, which no choice was made on."""
     lost = facts.get("lost", 0.0)
     return bool(lost > allowed + 2 * math.sqrt(max(lost, allowed) / max(1, facts.get("watched", 0))))

@@ -47,9 +47,9 @@ def test_training_goes_on_from_its_own_weights_and_ends_with_the_mean_of_the_end
         return loss
 
     monkeypatch.setattr(loop, "_step", watched)
-    problem = toy.problem(lambda model: {"accuracy": 0.5, "log_loss": -float(len(seen))})  # the last is the best
+    problem = toy.problem(lambda model: {"accuracy": 0.5, "log_loss": float(len(seen))})  # the rows say that the first is the best
     model, state = toy.train(tmp_path, problem=problem, epochs=3, averaged=True)  # 11 steps each
-    assert state.averaged == 2
+    assert state.averaged == 2 and state.best == (0.5, -33.0)
     assert rates[11:22] == pytest.approx(rates[:11]) and rates[22:] == pytest.approx(rates[:11])
     assert rates[1] == max(rates) and rates[10] == pytest.approx(max(rates) / 10), "falls in each pass"
     for name, weight in model.named_parameters():

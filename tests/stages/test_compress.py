@@ -14,7 +14,6 @@ import tiny
 from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from edgetune import tasks
 from edgetune.artifact import Artifact, Merged
 from edgetune.compress import Size
 from edgetune.errors import DataError, ModelError, RecipeError
@@ -107,13 +106,6 @@ def test_unlabelled_texts_join(run: Any, out: Path, tmp_path: Path) -> None:
     assert json.loads((out / "texts.json").read_text("utf-8"))[-2:] == [["a lamp by the door"], ["play it"]]
     with pytest.raises(DataError, match="nothing at"):
         stage.teach(recipe(run, compress__unlabelled=str(tmp_path / "none.txt")), run.dataset, [run.merged], out)
-
-
-def test_the_epoch_of_least_log_loss_is_kept() -> None:
-    task = tasks.get("text-classification")
-    lucky, sure = {"accuracy": 0.95, "log_loss": 0.40}, {"accuracy": 0.94, "log_loss": 0.30}
-    assert stage._order(task, sure) > stage._order(task, lucky)
-    assert stage._order(task, {**sure, "accuracy": 0.95}) > stage._order(task, sure)
 
 
 @pytest.mark.parametrize(("lost", "rows", "hopeless"), [(0.0, 400, False), (0.02, 400, False), (0.04, 400, True), (0.04, 40, False)])
