@@ -1,7 +1,7 @@
 """For each word of some texts those that a model's embedding puts next to it: company -> firm, corporation, firms.
 
 What stands in the place of words when texts are altered for distillation, as the neighbours in GloVe do in TinyBERT (arXiv:1909.10351,
-algorithm 1); the model's own embedding needs no other file, and knows no word less than its tokenizer.
+algorithm 1); the model's own embedding needs no other file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ CHUNK = 1024
 def find(texts: Iterable[str], tokenizer: Any, embedding: torch.Tensor) -> Mapping[str, tuple[str, ...]]:
     """Word in small letters -> at most six others of `texts`, the nearest first; a word that none is near is left out.
 
-    `embedding` [entries, hidden] float: that of `tokenizer`'s entries. A word of several pieces is the mean of them.
+    `embedding` [entries, hidden] float: that of `tokenizer`'s entries. A word of several pieces, as they are after a blank, is the mean of them;
+    one that cannot be spelt is near to none.
     """
     count = Counter(word.lower() for text in texts for word in NEAR_WORD.findall(text))
     words = sorted(word for word, _ in count.most_common(MOST))
-    pieces = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
-    known = [(word, ids) for word, ids in zip(words, pieces, strict=True) if ids]
+    pieces = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"] if words else []
+    known = [(word, ids) for word, ids in zip(words, pieces, strict=True) if ids and tokenizer.unk_token_id not in ids]
     if len(known) < 2:
         return {}
     words = [word for word, _ in known]
