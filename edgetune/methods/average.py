@@ -16,14 +16,13 @@ from torch.optim.swa_utils import get_swa_multi_avg_fn
 MEAN = "mean"
 
 
-def update(weights: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, averaged: int) -> int:
-    """Take `weights` into their mean, which is of `averaged` so far; returns of how many it is now."""
+def update(weights: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, averaged: int) -> None:
+    """Take `weights` into their mean, which is of `averaged` so far."""
     trained = [weight for weight in weights.values() if optimizer.state[weight]]
     for weight in trained:
         optimizer.state[weight].setdefault(MEAN, weight.detach().clone())
     if trained:
         get_swa_multi_avg_fn()([optimizer.state[weight][MEAN] for weight in trained], [w.detach() for w in trained], averaged)
-    return averaged + 1
 
 
 @contextmanager

@@ -60,7 +60,6 @@ class State:
     waited: int = 0  # evaluations without gain
     loss: float = 0.0  # summed over the batches of this epoch
     parts: int = 1  # micro-batches per step; doubled when memory runs out
-    averaged: int = 0  # ends of passes in the mean so far
     history: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -156,7 +155,7 @@ def _train(
                 if settings.checkpoint_every and state.step % settings.checkpoint_every == 0:
                     checkpoint.save(scratch, weights, optimizer, schedule, state)
             if settings.averaged and state.epoch:
-                state.averaged = average.update(weights, optimizer, state.averaged)
+                average.update(weights, optimizer, state.epoch - 1)
             with average.used(weights, optimizer):
                 _evaluate(model, problem, weights, state, scratch, last=settings.averaged)
             state.epoch, state.batch, state.loss = state.epoch + 1, 0, 0.0

@@ -56,16 +56,21 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(toy: Any, tmp_pa
     assert not same(a, c)
 
 
-@pytest.mark.parametrize(("every", "call"), [(1, 3), (1, 13), (1, 23), (1, 24), (4, 3), (4, 5), (11, 1), (11, 2), (11, 3), (11, 4)])
-def test_resumed_equals_uninterrupted(toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, call: int) -> None:
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize(
+    ("every", "call"), [(1, 3), (1, 13), (1, 23), (1, 24), (1, 35), (4, 3), (4, 5), (11, 1), (11, 2), (11, 3), (11, 4)]
+)
+def test_resumed_equals_uninterrupted(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same: Same, every: int, call: int, averaged: bool
+) -> None:
     """Killed right after a checkpoint, with dropout: within an epoch, at its last step before the evaluation, and after the evaluation."""
-    whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=2, checkpoint_every=every)
+    whole, expected = toy.train(tmp_path / "whole", dropout=0.2, epochs=3, checkpoint_every=every, averaged=averaged)
     with monkeypatch.context() as patch:
         kill_at(patch, checkpoint, "save", call)
         with pytest.raises(Killed):
-            toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=every)
+            toy.train(tmp_path / "killed", dropout=0.2, epochs=3, checkpoint_every=every, averaged=averaged)
     torch.manual_seed(99)
-    resumed, state = toy.train(tmp_path / "killed", dropout=0.2, epochs=2, checkpoint_every=every)
+    resumed, state = toy.train(tmp_path / "killed", dropout=0.2, epochs=3, checkpoint_every=every, averaged=averaged)
     assert same(whole, resumed)
     assert state == dataclasses.replace(expected, best=state.best)
     assert tuple(state.best) == expected.best
