@@ -6,12 +6,12 @@ import gzip
 import json
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edgetune import data, tasks
@@ -368,10 +368,19 @@ words = st.sampled_from(["go", "to", "Rome", "Bonn", "", " "])
 cells = st.lists(st.tuples(words, st.sampled_from(["O", "B-a", "I-a", "B-b"])), max_size=3)
 
 
+def opens(row: Sequence[tuple[str, str]]) -> bool:
+    """A row that is used, with a B- that no word of its type stands before: its file is BIO2."""
+    before = ["O", *(tag for _, tag in row)]
+    return all(word.strip() for word, _ in row) and any(
+        tag[0] == "B" and tag[2:] != old[2:] for old, (_, tag) in zip(before, row, strict=False)
+    )
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     parts=st.lists(st.lists(st.tuples(cells, st.integers(0, 15)), min_size=1, max_size=40), min_size=1, max_size=2), grouped=st.booleans()
 )
+@example(parts=[[([("go", "O"), ("go", "I-a")], 0), *[([("go", "O")] * n, 0) for n in (1, 2, 3)]]], grouped=False)  # no B-: not BIO2
 def test_every_row_is_used_or_reported_once(tmp_path: Path, parts: list[Any], grouped: bool) -> None:
     files = dict(zip(("train.jsonl", "test.jsonl") if len(parts) > 1 else ("train.jsonl",), parts, strict=True))
     for old in tmp_path.glob("*.jsonl"):
@@ -392,7 +401,10 @@ def test_every_row_is_used_or_reported_once(tmp_path: Path, parts: list[Any], gr
     for split, part in found.splits.items():
         for row in part:
             written = files[row["file"]][row["row"] - 1][0]
-            assert row["tags"] == [tag for _, tag in written] and len(row["words"]) == len(written)
+            own = [tag for _, tag in written]
+            assert len(row["words"]) == len(written) and [tag[2:] for tag in row["tags"]] == [tag[2:] for tag in own]
+            changed = {(new[0], old[0]) for new, old in zip(row["tags"], own, strict=True) if new != old}
+            assert changed <= (set() if any(opens(one) for one, _ in files[row["file"]]) else {("B", "I")}), "I- opens where no B- does"
             assert [row["text"][start:end] for start, end in row["words"]] == [word for word, _ in written]
             assert split == "train" or {tag[2:] for tag in row["tags"]} <= {tag[2:] for tag in known} | {""}
     if grouped:
